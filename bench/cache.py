@@ -1,0 +1,168 @@
+"""The step cache: trained steps and evaluation counts under the address of what determines them.
+
+    cache/steps/<key>/    weights.safetensors, log.csv, meta.json (written last; names the sha256 of the others)
+    cache/counts/<key>.npz
+    cache/rolling/<key>.safetensors    where training within a step stands
+    cache/locks/<key>.lock             held by the process that trains the step
+
+An entry is written aside and renamed into place, so it is there whole or not at all. A failure is never cached.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bench.files import fsync_file, fsync_folder, replacing
+
+WEIGHTS, LOG, META = "weights.safetensors", "log.csv", "meta.json"
+
+
+class CorruptEntry(Exception):
+    """An entry whose content is not what its record says."""
+
+
+class StepCache:
+    """The cache of one store. Reading needs no lock: entries never change once they are there."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def step_folder(self, key: str) -> Path:
+        return self.root / "steps" / key
+
+    def rolling_path(self, key: str) -> Path:
+        return self.root / "rolling" / f"{key}.safetensors"
+
+    def has(self, key: str) -> bool:
+        return (self.step_folder(key) / META).is_file()
+
+    def keys(self) -> list[str]:
+        """The keys of all published steps, sorted."""
+        return sorted(path.parent.name for path in self.root.glob(f"steps/*/{META}"))
+
+    def meta(self, key: str) -> dict[str, Any]:
+        """The record of an entry, unchecked."""
+        return json.loads((self.step_folder(key) / META).read_text())
+
+    def load(self, key: str) -> dict[str, Tensor]:
+        """The tensors of a published step, on the CPU."""
+        return load_file(self.step_folder(key) / WEIGHTS)
+
+    def log(self, key: str) -> list[dict[str, str]]:
+        """The rows of its training log."""
+        return read_rows(self.step_folder(key) / LOG)
+
+    def intact(self, key: str) -> bool:
+        """Whether the entry is there and undamaged. A damaged one goes into quarantine, so that it is trained again."""
+        if not self.has(key):
+            return False
+        try:
+            self.verify(key)
+        except CorruptEntry:
+            self.quarantine(key)
+            return False
+        return True
+
+    def verify(self, key: str) -> dict[str, Any]:
+        """The record of an entry whose files all have the sha256 that it names; raises CorruptEntry otherwise."""
+        folder = self.step_folder(key)
+        try:
+            meta = self.meta(key)
+            expected = meta["sha256"]
+            for name in (WEIGHTS, LOG):
+                if file_digest(folder / name) != expected[name]:
+                    raise CorruptEntry(f"{folder / name} does not have the sha256 of its record")
+        except (OSError, ValueError, KeyError, TypeError) as fault:
+            raise CorruptEntry(f"{folder} cannot be read: {fault}") from fault
+        return meta
+
+    def quarantine(self, key: str) -> Path:
+        """Moves a damaged entry out of the way, to `cache/quarantine`."""
+        aside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self._folder("quarantine")))
+        os.replace(self.step_folder(key), aside / "entry")
+        return aside
+
+    def publish(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], log: list[dict]) -> None:
+        """Makes a trained step available to every run. Its rolling checkpoint is no longer needed and goes."""
+        aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=self._folder("steps")))
+        try:
+            save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, aside / WEIGHTS)
+            write_rows(aside / LOG, log)
+            digests = {name: file_digest(aside / name) for name in (WEIGHTS, LOG)}
+            (aside / META).write_text(json.dumps({**meta, "key": key, "sha256": digests}, indent=1, sort_keys=True))
+            for name in (WEIGHTS, LOG, META):
+                fsync_file(aside / name)
+            fsync_folder(aside)
+            aside.chmod(0o755)
+            os.replace(aside, self.step_folder(key))
+            fsync_folder(aside.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        self.rolling_path(key).unlink(missing_ok=True)
+
+    def load_counts(self, key: str) -> np.ndarray | None:
+        """Published counts, int64 (3, true slots, predicted slots); None if there are none or they are damaged."""
+        path = self.root / "counts" / f"{key}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return archive["counts"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, EOFError):
+            path.unlink(missing_ok=True)
+            return None
+
+    def publish_counts(self, key: str, counts: np.ndarray) -> None:
+        with replacing(self.root / "counts" / f"{key}.npz") as aside:
+            np.savez_compressed(aside, counts=counts)
+
+    @contextmanager
+    def lock(self, key: str, waiting) -> Iterator[None]:
+        """Holds the step, so that it is trained once; calls `waiting()` if another process holds it first."""
+        lock = FileLock(self._folder("locks") / f"{key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _folder(self, name: str) -> Path:
+        folder = self.root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes rows as CSV, the columns in the order they first occur."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))

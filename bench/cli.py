@@ -1,0 +1,52 @@
+"""The command line. Nothing heavy is imported before a command runs: `bench --help` answers at once."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from bench.commands import cache, check, list_, plan, report, run
+from protocols.errors import InputError
+
+DESCRIPTION = """\
+A benchmark for class-incremental semantic segmentation.
+
+A protocol says what is learned when, a method says how; every method goes through the same steps,
+and what is stored are integer confusion counts, from which all tables are derived."""
+
+EXAMPLES = """\
+examples:
+  bench run --methods finetune,mib,joint --protocol voc_10-1 --track demo --backbone deeplab
+                                    minutes on a laptop, on rendered scenes
+  bench run --methods mib --protocol voc_15-1 --backbone deeplab data.root=PATH/VOC2012
+                                    the real thing, on a GPU
+  bench plan --methods finetune,mib --protocol voc_10-1 --track demo
+                                    what such a run would train, and what is there already
+  bench report                      tables of everything in the store
+Every command is idempotent: run it again and it goes on where it was, or does nothing."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Exit codes: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="bench", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for command in (run, plan, report, list_, check, cache):
+        command.add_parser(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.execute(arguments)
+    except InputError as fault:
+        print(f"bench: {fault}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `bench list ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""`bench cache`: look at trained steps, check them, make room."""
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "cache",
+        help="list, verify or clear trained steps",
+        description="list: every trained step. verify: check each against its sha256 and put damaged ones into quarantine. "
+        "gc: remove steps and counts that no run of the store refers to, unfinished checkpoints and quarantine.",
+    )
+    parser.add_argument("action", choices=("list", "verify", "gc"))
+    parser.add_argument("--store", default="runs", metavar="PATH", help="default: runs")
+    parser.add_argument("--dry-run", action="store_true", help="gc: say what would be removed, and remove nothing")
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from bench import housekeeping
+
+    store = Path(arguments.store)
+    if arguments.action == "list":
+        return housekeeping.print_entries(store)
+    if arguments.action == "verify":
+        return housekeeping.verify(store)
+    return housekeeping.collect(store, dry_run=arguments.dry_run)

@@ -1,0 +1,25 @@
+"""`bench run`: trains and evaluates methods on a protocol."""
+
+import argparse
+
+from bench.commands.arguments import add_run_arguments, method_references, overrides
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="train and evaluate methods through the steps of a protocol",
+        description="Trains and evaluates methods through the steps of a protocol. Steps that are cached are not trained again; "
+        "a killed command goes on where it was when it is given again.",
+    )
+    add_run_arguments(parser)
+    parser.add_argument("--launcher", choices=("joblib", "slurm"), help="run the runs in parallel (needs the extra of that name)")
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Runs everything, prints the table of these runs and where the files are."""
+    given = overrides(arguments)
+    from bench.launch import launch
+
+    return launch(given, method_references(arguments), arguments.launcher)

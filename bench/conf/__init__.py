@@ -1,0 +1,1 @@
+"""Hydra configuration: tracks, backbones and recipes as YAML; their schema is bench.config."""

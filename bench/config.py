@@ -1,0 +1,183 @@
+"""The typed configuration of a run, and how command-line overrides become configurations (Hydra).
+
+`bench.yaml` composes a track, a backbone and the recipe of that pair over the schema here; each registered method has one node
+of its own options under its name, so `mib.kd=100` touches MiB alone.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, make_dataclass
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+import methods
+from protocols.errors import InputError, unknown
+
+TRACKS = ("unified", "demo")
+BACKBONES = ("segmenter", "deeplab")
+
+
+@dataclass
+class NetworkSection:
+    """The network that every method of the run starts from."""
+
+    name: str = MISSING  # deeplab, segmenter or a tiny sibling
+    pretrained: str = MISSING  # default (published weights), none, or a path to a .safetensors file
+
+
+@dataclass
+class Phase:
+    """The length and learning rate of step 0, or of every increment. Give `epochs` or `iterations`; iterations win."""
+
+    lr: float = MISSING
+    epochs: int | None = None
+    iterations: int | None = None
+
+
+@dataclass
+class TrainSection:
+    """Everything that determines training besides data, network and method: part of every key."""
+
+    optimiser: str = "sgd"  # sgd (Nesterov) or adamw
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 0.0
+    schedule: str = "poly"  # poly or constant, restarted in each step
+    power: float = 0.9  # of poly
+    warmup: float = 0.0  # share of a step's iterations in which the rate rises linearly from zero
+    batch: int = MISSING  # images an iteration
+    accumulate: int = 1  # parts that a batch is split into, to save memory
+    precision: str = "bf16"  # bf16 (autocast) or fp32
+    crop: int = MISSING  # pixels; also the size that shorter sides are resized to before random scaling
+    scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # random scaling, lowest and highest factor
+    flip: float = 0.5  # probability of a horizontal flip
+    void: str = "ignore"  # what label 255 becomes in training: ignore or background
+    padding: str = "ignore"  # what the label of padding becomes: ignore or background
+    base: Phase = field(default_factory=Phase)
+    increment: Phase = field(default_factory=Phase)
+
+
+@dataclass
+class EvaluationSection:
+    """How the network of each step is evaluated: part of the key of its counts, not of training."""
+
+    size: int = MISSING  # shorter side resized to this, then the centre crop; default: the crop of training
+    batch: int = 32  # images at once; changes nothing but memory
+    split: str = "val"  # val, or dev: a tenth of the training images, held out of training, for tuning
+
+
+@dataclass
+class DataSection:
+    """Which images."""
+
+    name: str | None = None  # voc, ade or shapes; default: the data set of the protocol
+    root: str | None = None  # folder of a real data set
+    train_images: int = 2000  # scenes to render (shapes only)
+    val_images: int = 300
+
+
+@dataclass
+class RunConfig:
+    """One run: method x protocol x seed. What follows `store` is provenance and changes no key."""
+
+    method: str = MISSING
+    protocol: str = MISSING
+    setting: str = "overlapped"  # overlapped, disjoint or sequential
+    order: str | None = None  # class order: a name of protocols/orders.yaml, or random:SEED
+    seed: int = 0
+    track: str = MISSING
+    backbone: str = MISSING
+    network: NetworkSection = field(default_factory=NetworkSection)
+    train: TrainSection = field(default_factory=TrainSection)
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    data: DataSection = field(default_factory=DataSection)
+    store: str = "runs"  # where runs and the step cache live
+    device: str = "auto"  # auto, cpu or cuda
+    threads: int | None = None  # CPU threads of PyTorch; default: PyTorch's own
+    workers: int | None = None  # data-loading processes; default: none for rendered scenes, else up to 8
+    channels_last: bool = True  # memory format of images and convolutions
+    checkpoint_seconds: float = 60.0  # between rolling checkpoints within a step
+
+
+def register(references: Sequence[str] = ()) -> None:
+    """Declares the schema to Hydra, with one node for each registered method and each method file in `references`."""
+    found = [methods.get(name) for name in methods.names()]
+    found += [methods.get(reference) for reference in references if ".py" in reference]
+    nodes = {entry.name: entry.method.Config for entry in found}
+    schema = make_dataclass(
+        "Schema",
+        [(name, node, field(default_factory=node)) for name, node in nodes.items()],
+        bases=(RunConfig,),
+    )
+    ConfigStore.instance().store(name="schema", node=schema)
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """Every combination of swept values (`seed=0,1`), one list of overrides a run, in the order Hydra would run them."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as fault:
+        raise InputError(one_line(fault)) from fault
+    runs: list[list[str]] = [[]]
+    for override in parsed:
+        if override.is_sweep_override():
+            values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        else:
+            values = [override.input_line]
+        runs = [[*run, value] for run in runs for value in values]
+    return runs
+
+
+def configurations(overrides: Sequence[str], references: Sequence[str] = ()) -> list[DictConfig]:
+    """The composed configuration of every run that `overrides` describe.
+
+    Raises InputError naming the wrong key or value.
+    """
+    register(references)
+    with _hydra():
+        return [_compose(run) for run in expand(overrides)]
+
+
+def one_line(fault: Exception) -> str:
+    """Hydra's message of a wrong override without its hints about Hydra."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    kept = [line for line in lines if not re.match(r"(To append|full_key|object_type|See https?:|reference_type)", line)]
+    return ": ".join(line.rstrip(":.") for line in kept[:2])
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    try:
+        return compose("bench", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as fault:
+        key = re.search(r"(?:Key|Could not override) '([\w.]+)'", f"{fault} {fault.__cause__ or ''}")
+        if key and "not in" in f"{fault} {fault.__cause__ or ''}":
+            full = re.search(r"Could not override '([\w.]+)'", str(fault))
+            raise _unknown_key((full or key).group(1)) from fault
+        raise InputError(one_line(fault)) from fault
+
+
+def _unknown_key(key: str) -> InputError:
+    """The error of a key that no part of the configuration has, with the keys that resemble it."""
+    return unknown("key", key, sorted(_keys(ConfigStore.instance().load("schema.yaml").node)))
+
+
+def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in node:
+        value = node._get_node(name)
+        if isinstance(value, DictConfig) and not value._is_missing():
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("bench.conf", version_base="1.3"):
+        yield

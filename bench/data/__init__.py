@@ -1,0 +1,1 @@
+"""Data of the machine: real and rendered images, presence of classes, step views, and batches."""

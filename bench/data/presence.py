@@ -1,0 +1,113 @@
+"""Which classes each image holds: one pass over the masks, which also finds what is broken; kept in a
+file."""
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from bench.data.base import SegmentationData, known_labels, stamp
+from protocols import VOID, InputError, dataset
+
+FORMAT = 1  # of the file; part of its name
+
+
+@dataclass(frozen=True, eq=False)
+class Presence:
+    """matrix: bool (N, n_classes + 1), column = class id, 0 background; N in the order of the data's ids.
+    digest: hex sha256 over the names and the content of every image and mask."""
+
+    matrix: np.ndarray
+    digest: str
+
+
+def presence(
+    data: SegmentationData, cache_dir: str | Path, progress: Callable[[int, int], None] | None = None
+) -> Presence:
+    """Presence matrix and digest of a data set, from `cache_dir` if they are there for these very files.
+
+    progress: called with (images done, images in all) during the pass. Raises InputError, naming the file,
+    for an image or mask that is broken, sizes that differ, a label that is no class id, and a cache that
+    cannot be written.
+    """
+    fingerprint = data.fingerprint()
+    path = Path(cache_dir) / f"presence-{data.name}-{data.split}-{stamp(FORMAT, fingerprint)[:16]}.npz"
+    n_classes = len(dataset(data.label_space).class_names) - 1
+    found = _read(path, fingerprint, (len(data), n_classes + 1))
+    if found is None:
+        found = _inspect(data, n_classes, progress)
+        _write(path, fingerprint, found)
+    return found
+
+
+def _inspect(data: SegmentationData, n_classes: int, progress: Callable[[int, int], None] | None) -> Presence:
+    known = known_labels(data.label_space)
+    matrix = np.zeros((len(data), n_classes + 1), dtype=bool)
+    digest = sha256(f"{data.name} {data.split}\n".encode())
+    for index, (pixels, content) in enumerate(_inspections(data)):
+        strange = np.flatnonzero((pixels > 0) & ~known)
+        if strange.size:
+            raise InputError(_unknown_label(data, index, int(strange[0]), n_classes, bool(known[VOID])))
+        matrix[index] = pixels[: n_classes + 1] > 0
+        digest.update(f"{data.ids[index]}\n".encode() + content)
+        if progress is not None:
+            progress(index + 1, len(data))
+    return Presence(matrix, digest.hexdigest())
+
+
+def _inspections(data: SegmentationData) -> Iterator[tuple[np.ndarray, bytes]]:
+    yield data.inspect(0)  # alone first: rendered data are made at this call, once
+    # Threads: reading files, decoding and hashing all release the interpreter lock.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(data.inspect, range(1, len(data)))
+
+
+def _unknown_label(data: SegmentationData, index: int, label: int, n_classes: int, has_void: bool) -> str:
+    known = f"0 to {n_classes}" + (f" and {VOID} (void)" if has_void else "")
+    return (
+        f"{data.describe(index)} holds the unknown label {label}: labels of {data.label_space} are {known}; "
+        "replace that mask"
+    )
+
+
+def _read(path: Path, fingerprint: str, shape: tuple[int, int]) -> Presence | None:
+    """What the file holds, or None if there is no such file, or it is damaged or of other data."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            matrix, digest, check = file["matrix"], str(file["digest"]), str(file["check"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    if matrix.shape != shape or matrix.dtype != bool or check != _check(matrix, digest, fingerprint):
+        return None
+    return Presence(matrix, digest)
+
+
+def _write(path: Path, fingerprint: str, found: Presence) -> None:
+    """Writes aside and renames, so that no reader ever sees half a file."""
+    check = _check(found.matrix, found.digest, fingerprint)
+    aside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, aside = tempfile.mkstemp(prefix=path.stem, suffix=".part", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez_compressed(file, matrix=found.matrix, digest=found.digest, check=check)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError as error:
+        if aside is not None:
+            Path(aside).unlink(missing_ok=True)
+        raise InputError(
+            f"cannot write into {path.parent} ({error.strerror}): choose another folder with store=..."
+        ) from error
+
+
+def _check(matrix: np.ndarray, digest: str, fingerprint: str) -> str:
+    return stamp(sha256(matrix.tobytes()).hexdigest(), digest, fingerprint)

@@ -1,0 +1,213 @@
+"""What one step shows of a data set, and in which order.
+
+Order and augmentation are functions of (seed, view, epoch, image) alone. Methods, workers and interruptions
+do not enter, so every method sees the same batches, and any iteration can be made without the ones before it.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b, sha256
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from bench.data.base import SegmentationData
+from bench.data.transforms import EvalTransform, TrainTransform
+from protocols import InputError
+
+
+class RawBatch(NamedTuple):
+    """images uint8 (B, 3, H, W), labels uint8 (B, H, W) of slots (255: ignored), ids of the B images."""
+
+    images: Tensor
+    labels: Tensor
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class StepView:
+    """The images of a step and the table that turns their class ids into slots.
+
+    indices: int64 (N,) into `data`. table: uint8 (256,), class id to slot. digest: hex sha256 of everything
+    that decides what a network can see here; equal views of two protocols have equal digests.
+    """
+
+    data: SegmentationData
+    indices: np.ndarray
+    table: np.ndarray
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def step_view(data: SegmentationData, indices: np.ndarray, table: np.ndarray, data_digest: str) -> StepView:
+    """View of the images `indices` of `data`; data_digest is that of the whole split (see `presence`)."""
+    content = {"data": data_digest, "ids": [data.ids[i] for i in indices], "table": table.tolist()}
+    digest = sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return StepView(data, np.asarray(indices, dtype=np.int64), table, digest)
+
+
+def iterations_per_epoch(images: int, batch: int) -> int:
+    """Whole batches in a pass over the images; 1 where a batch holds more than all of them, 0 of no
+    images."""
+    return max(1, images // batch) if images else 0
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which images make up which batch: an endless stream with random access.
+
+    Every epoch is a permutation of the view from (seed, view digest, epoch); the last, partial batch of an
+    epoch is dropped. With fewer images than a batch holds, the permutations follow each other without a gap
+    and a batch spans several epochs.
+    """
+
+    view: StepView
+    seed: int
+    batch: int
+
+    def __getitem__(self, iteration: int) -> list[tuple[int, int]]:
+        """The batch of an iteration (from 0): epoch and image index of every image in it."""
+        n = len(self.view)
+        if n == 0:
+            raise ValueError("a view without images has no batches")
+        used = n // self.batch * self.batch or n  # images that an epoch uses
+        start = iteration * self.batch
+        places = [divmod(position, used) for position in range(start, start + self.batch)]
+        return [(epoch, int(self.view.indices[self._permutation(epoch)[place]])) for epoch, place in places]
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return _permutation(self.seed, self.view.digest, epoch, len(self.view))
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, digest: str, epoch: int, n: int) -> np.ndarray:
+    return random_stream(seed, digest, epoch).permutation(n)
+
+
+def random_stream(*key: int | str) -> np.random.Generator:
+    """An independent stream of random numbers for every key."""
+    digest = blake2b(repr(key).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+
+
+def make_loader(
+    view: StepView,
+    transform: TrainTransform,
+    seed: int,
+    batch: int,
+    first_iteration: int,
+    iterations: int,
+    workers: int,
+    pin_memory: bool = False,
+) -> "Batches":
+    """Training batches number first_iteration, ..., iterations - 1 of a step that has `iterations` of them.
+
+    workers: processes that make batches ahead; 0 makes each in this process when asked for it. An InputError
+    (a broken file) reaches the caller as it is, from either.
+    """
+    source = _TrainSource(BatchPlan(view, seed, batch), transform)
+    return Batches(source, range(first_iteration, iterations), workers, pin_memory)
+
+
+def make_eval_loader(
+    data: SegmentationData,
+    table: np.ndarray,
+    size: int | None,
+    batch: int,
+    workers: int,
+    pin_memory: bool = False,
+) -> "Batches":
+    """All images of `data` in order, in batches of `batch` and a shorter last one if need be.
+
+    table: uint8 (256,), class id to slot. size: see `EvalTransform`; whole images (None) come one at a time.
+    """
+    batch = 1 if size is None else batch
+    source = _EvalSource(data, table, EvalTransform(size), batch)
+    return Batches(source, range(-(-len(data) // batch)), workers, pin_memory)
+
+
+class Batches(Iterable[RawBatch]):
+    """An iterable of batches, each made whole by one worker."""
+
+    def __init__(self, source: "_Source", numbers: range, workers: int, pin_memory: bool) -> None:
+        self._source, self._numbers = source, numbers
+        self._workers, self._pin_memory = workers, pin_memory
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        if self._workers and self._numbers:
+            self._source.data.load(0)  # rendered data are kept in memory: make them once, not once a worker
+        loader = DataLoader(
+            self._source,
+            batch_size=None,
+            sampler=self._numbers,
+            num_workers=self._workers,
+            collate_fn=_as_is,
+            pin_memory=self._pin_memory,
+            generator=torch.Generator(),  # the default draws from the global stream, which training uses
+        )
+        for made in loader:
+            if isinstance(made, _Refused):
+                raise InputError(made.reason)
+            yield made
+
+
+class _Refused(NamedTuple):
+    """An InputError on its way out of a worker; raised there it would come wrapped in a traceback."""
+
+    reason: str
+
+
+class _Source(ABC):
+    """Makes the batch of a number; the 'data set' that torch's DataLoader sees."""
+
+    data: SegmentationData
+
+    def __getitem__(self, number: int) -> RawBatch | _Refused:
+        try:
+            images, labels, ids = zip(*self.pairs(number), strict=True)
+        except InputError as error:
+            return _Refused(str(error))
+        return RawBatch(torch.stack(images), torch.stack(labels), ids)
+
+    @abstractmethod
+    def pairs(self, number: int) -> Iterator[tuple[Tensor, Tensor, str]]:
+        """Image, labels and id of every image of the batch."""
+
+
+class _TrainSource(_Source):
+    def __init__(self, plan: BatchPlan, transform: TrainTransform) -> None:
+        self.data, self._plan, self._transform = plan.view.data, plan, transform
+
+    def pairs(self, number: int) -> Iterator[tuple[Tensor, Tensor, str]]:
+        view = self._plan.view
+        for epoch, index in self._plan[number]:
+            name = self.data.ids[index]
+            generator = random_stream(self._plan.seed, view.digest, epoch, name)
+            yield *self._transform(*self.data.load(index), view.table, generator), name
+
+
+class _EvalSource(_Source):
+    def __init__(
+        self, data: SegmentationData, table: np.ndarray, transform: EvalTransform, batch: int
+    ) -> None:
+        self.data, self._table, self._transform, self._batch = data, table, transform, batch
+
+    def pairs(self, number: int) -> Iterator[tuple[Tensor, Tensor, str]]:
+        first = number * self._batch
+        for index in range(first, min(first + self._batch, len(self.data))):
+            yield *self._transform(*self.data.load(index), self._table), self.data.ids[index]
+
+
+def _as_is(batch: RawBatch | _Refused) -> RawBatch | _Refused:
+    return batch

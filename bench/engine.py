@@ -1,0 +1,224 @@
+"""Runs one run: a chain of steps, each taken from the cache or trained once, then evaluated into counts."""
+
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.data.transforms import TrainTransform
+from bench.data.views import iterations_per_epoch, make_eval_loader, make_loader
+from bench.evaluate import evaluate, image_scopes
+from bench.keys import derived_seed
+from bench.learner import NETWORK, Learner
+from bench.machine import Machine, Normaliser
+from bench.manifest import hardware, manifest
+from bench.plan import RunPlan, StepPlan
+from bench.progress import Reporter
+from bench.train import NonFiniteLoss, StepTraining, train_step
+from bench.workspace import Workspace
+from methods.base import Batch, Method
+from protocols.errors import InputError
+from results.schema import write_run
+
+ROW = ("images", "iterations", "seconds", "images_per_second", "peak_memory_mb", "trainable_parameters", "hardware")
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    run_id: str
+    status: str = "complete"  # or failed
+    error: str | None = None
+    trained: list[int] = field(default_factory=list)  # steps trained now; the others came from the cache
+
+
+class Engine:
+    """One run on one machine."""
+
+    def __init__(self, plan: RunPlan, workspace: Workspace, machine: Machine, reporter: Reporter):
+        self.plan, self.machine, self.reporter = plan, machine, reporter
+        self.cache = workspace.cache
+        self.folder = workspace.store / plan.run_id
+        self.learner = Learner(plan, self.cache, machine)
+        self.table = plan.spec.protocol.evaluation_table()
+        rendered = plan.spec.config.data.name == "shapes"  # kept in memory: a process for them costs more than it saves
+        self.workers = machine.workers if machine.workers is not None else 0 if rendered else min(8, os.cpu_count() or 1)
+        self.pin = machine.device.type == "cuda"
+
+    def run(self) -> Outcome:
+        """Trains what is missing, evaluates every step, and writes the run after each step anew.
+
+        A fault on the way (a non-finite loss, a broken image) ends this run alone; its finished steps are kept.
+        """
+        outcome = Outcome(self.plan.run_id)
+        record = {**manifest(self.plan, self.machine), "status": "running", "error": None, "steps": []}
+        counts: dict[int, np.ndarray] = {}
+        log: list[dict[str, Any]] = []
+        try:
+            for index, step in enumerate(self.plan.steps):
+                trained = self._obtain(index, step)
+                if trained:
+                    outcome.trained.append(step.position)
+                counts[step.position] = self._counts(index, step)
+                record["steps"].append(self._row(step, trained))
+                log += self.cache.log(step.base_key or step.key)
+                record["seconds"] = round(sum(row["seconds"] for row in record["steps"]), 3)
+                if index + 1 == len(self.plan.steps):
+                    record["status"] = outcome.status
+                    record["trainable_parameters"] = record["steps"][-1]["trainable_parameters"]
+                self._write(record, counts, log)
+                self.reporter.step_done(step, trained)
+        except Exception as fault:  # whatever it is, it ends this run alone
+            expected = isinstance(fault, NonFiniteLoss | InputError)
+            if not expected:
+                traceback.print_exc()
+            outcome.status = "failed"
+            outcome.error = str(fault) if expected else f"{type(fault).__name__}: {fault}"
+            failure = {"status": "failed", "error": outcome.error, "exit_code": 2 if isinstance(fault, InputError) else 1}
+            self._write({**record, **failure}, counts, log)
+        return outcome
+
+    def _write(self, record: dict[str, Any], counts: dict[int, np.ndarray], log: list[dict[str, Any]]) -> None:
+        write_run(self.folder, record, np.array(self.plan.spec.protocol.slot_ids), counts, log)
+
+    def _row(self, step: StepPlan, trained: bool) -> dict[str, Any]:
+        """The step as the manifest tells it."""
+        meta = self.cache.meta(step.base_key or step.key)
+        return {
+            "index": step.position,
+            "new": list(step.step.new),
+            "old": list(step.step.old),
+            "key": step.key,
+            "base_key": step.base_key,
+            "counts_key": step.counts_key,
+            "cache": "miss" if trained else "hit",
+            **{name: meta[name] for name in ROW},
+            "note": "no training images: the network grew and was not trained" if meta["images"] == 0 else None,
+        }
+
+    def _obtain(self, index: int, step: StepPlan) -> bool:
+        """Makes sure that the finished state of the step is in the cache; says whether it was trained now."""
+        trained = self._once(step.base_key or step.key, index, lambda: self._train(index, step))
+        if step.base_key not in (None, step.key):
+            self._once(step.key, index, lambda: self._complete_base(step))
+        return trained
+
+    def _once(self, key: str, index: int, produce: Callable[[], None]) -> bool:
+        """Calls `produce` unless `key` is published, here or by another process meanwhile; says whether it did."""
+        if self.cache.intact(key):
+            return False
+        with self.cache.lock(key, lambda: self.reporter.waiting(index)):
+            if self.cache.intact(key):
+                return False
+            produce()
+            return True
+
+    def _train(self, index: int, step: StepPlan) -> None:
+        """Trains a step and publishes it: the network alone for step 0, the whole state after an increment."""
+        method = self.learner.enter(index)
+        spec, recipe = self.plan.spec, self.plan.spec.config.train
+        key = step.base_key or step.key
+        torch.manual_seed(derived_seed(spec.seed, "training", step.view.digest))
+        if self.machine.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        normalise = self.machine.normaliser(method.network.mean, method.network.std)
+        training = StepTraining(
+            recipe,
+            spec.phase(step.step.index),
+            step.iterations,
+            lambda first: self._batches(step, first, step.iterations),
+            self.cache.rolling_path(key),
+        )
+        log: list[dict[str, Any]] = []
+        seconds = 0.0
+        if step.iterations:
+            one_pass = OnePass(self, step, normalise)
+            method.train()
+            with self.machine.autocast():
+                method.prepare(step.step, one_pass)
+            with self.reporter.training(step) as progress:
+                position = train_step(method, training, self.machine, normalise, progress)
+            log, seconds = position.log, position.seconds
+            if step.base_key is None:
+                self._end_step(method, step, normalise)
+        tensors = method.state_dict()
+        if step.base_key is not None:
+            tensors = {name: value for name, value in tensors.items() if name.startswith(NETWORK)}
+        self.cache.publish(key, tensors, self._meta(method, step, seconds), log)
+        self.learner.at = index if step.base_key in (None, step.key) else -1
+
+    def _complete_base(self, step: StepPlan) -> None:
+        """What a method does at the end of step 0 on top of the shared base network: published under its own key."""
+        method = self.learner.enter(0)
+        self.learner.load(step.base_key)
+        if step.iterations:
+            self._end_step(method, step, self.machine.normaliser(method.network.mean, method.network.std))
+        meta = {**self._meta(method, step, 0.0), "base": step.base_key}
+        self.cache.publish(step.key, method.state_dict(), meta, [])
+        self.learner.at = 0
+
+    def _end_step(self, method: Method, step: StepPlan, normalise: Normaliser) -> None:
+        method.train()
+        with self.machine.autocast():
+            method.end_step(step.step, OnePass(self, step, normalise))
+
+    def _meta(self, method: Method, step: StepPlan, seconds: float) -> dict[str, Any]:
+        """What the cache remembers of a trained step besides its tensors."""
+        cuda = self.machine.device.type == "cuda"
+        images = step.iterations * self.plan.spec.config.train.batch
+        return {
+            "method": self.plan.spec.found.label,
+            "network": self.plan.spec.config.network.name,
+            "protocol": self.plan.spec.protocol.name,
+            "step": step.position,
+            "seed": self.plan.spec.seed,
+            "images": len(step.view.indices),
+            "iterations": step.iterations,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(images / seconds, 2) if seconds else None,
+            "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
+            "trainable_parameters": sum(p.numel() for p in method.parameters() if p.requires_grad),
+            "hardware": hardware(self.machine.device),
+        }
+
+    def _batches(self, step: StepPlan, first: int, iterations: int) -> Iterator:
+        recipe = self.plan.spec.config.train
+        transform = TrainTransform(recipe.crop, tuple(recipe.scale), recipe.flip, recipe.padding)
+        return make_loader(
+            step.view, transform, self.plan.spec.seed, recipe.batch, first, iterations, self.workers, self.pin
+        )
+
+    def _counts(self, index: int, step: StepPlan) -> np.ndarray:
+        """The counts of the step's network, from the cache or by evaluating it."""
+        counts = self.cache.load_counts(step.counts_key)
+        if counts is not None:
+            return counts
+        images, section = self.plan.evaluation, self.plan.spec.config.evaluation
+        method = self.learner.hold(index)
+        loader = make_eval_loader(images.data, self.table, section.size, section.batch, self.workers, self.pin)
+        normalise = self.machine.normaliser(method.network.mean, method.network.std)
+        scopes = image_scopes(images.rows, step.step)
+        with self.reporter.evaluating(step, len(images.indices)) as progress:
+            counts = evaluate(
+                method, loader, scopes, len(self.plan.spec.protocol.slot_ids), self.machine, normalise, progress
+            )
+        self.cache.publish_counts(step.counts_key, counts)
+        return counts
+
+
+class OnePass:
+    """The training batches of a step, one epoch of them each time it is iterated: what `prepare` and `end_step` see."""
+
+    def __init__(self, engine: Engine, step: StepPlan, normalise: Normaliser):
+        self.engine, self.step, self.normalise = engine, step, normalise
+
+    def __len__(self) -> int:
+        return iterations_per_epoch(len(self.step.view.indices), self.engine.plan.spec.config.train.batch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.normalise, self.engine._batches(self.step, 0, len(self)))

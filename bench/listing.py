@@ -1,0 +1,52 @@
+"""What there is: methods with their options, protocols with their steps, runs of a store."""
+
+from dataclasses import fields
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import methods
+import protocols
+from results.schema import read_runs
+
+
+def print_methods() -> None:
+    """Each method with its variants and options."""
+    table = Table("method", "what it does", "variants (run as method-variant)", "options (method.key=value)")
+    for name in methods.names():
+        method = methods.get(name).method
+        options = "\n".join(f"{field.name}={field.default}" for field in fields(method.Config))
+        what = method.summary + (f"\n[dim]{method.paper}[/dim]" if method.paper else "")
+        table.add_row(name, what, "\n".join(method.variants), options)
+    Console().print(table)
+
+
+def print_protocols() -> None:
+    """The usual protocols with the training images of each step on the full data set."""
+    console = Console()
+    table = Table("protocol", "classes at each step", "steps", "training images, overlapped", "disjoint")
+    for name in protocols.names():
+        protocol = protocols.load(name)
+        sizes = [len(step.new) for step in protocol.steps]
+        counts = [" ".join(map(str, protocols.step_counts(name, setting) or ())) for setting in ("overlapped", "disjoint")]
+        table.add_row(name, f"{sizes[0]}, then {sizes[1]} at a time", str(len(sizes)), *counts)
+    console.print(table)
+    console.print(
+        "Any base and increment that divide the classes are valid: voc_BASE-INCREMENT, ade_BASE-INCREMENT, "
+        "with _ORDER for a class order; so is a path to a YAML file.",
+        soft_wrap=True,
+    )
+
+
+def print_runs(store: str) -> None:
+    """The runs of a store and how they ended."""
+    runs, problems = read_runs(Path(store))
+    table = Table("run", "status", "steps", "training time")
+    for run in runs:
+        seconds = sum(step["seconds"] for step in run.manifest["steps"])
+        table.add_row(run.path.name, run.manifest["status"], str(len(run.counts)), f"{seconds / 60:.1f} min")
+    console = Console()
+    console.print(table)
+    for problem in problems:
+        console.print(problem, markup=False)

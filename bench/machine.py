@@ -1,0 +1,63 @@
+"""The device of a run: choice, threads, precision, and the way of a batch onto it."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.config import RunConfig
+from bench.data.views import RawBatch
+from methods.base import Batch
+from protocols.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run computes. Provenance: nothing here is part of a key."""
+
+    device: torch.device
+    precision: str  # bf16 or fp32; part of the recipe, applied here
+    memory_format: torch.memory_format
+    workers: int | None
+    checkpoint_seconds: float
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Machine":
+        """The machine that `config` asks for; sets PyTorch's thread count as a side effect."""
+        if config.device not in ("auto", "cpu", "cuda"):
+            raise unknown("device", config.device, ("auto", "cpu", "cuda"))
+        if config.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("device=cuda, but PyTorch sees no CUDA device here: use device=auto or device=cpu")
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+        return cls(
+            torch.device("cuda" if cuda else "cpu"),
+            config.train.precision,
+            torch.channels_last if config.channels_last else torch.contiguous_format,
+            config.workers,
+            config.checkpoint_seconds,
+        )
+
+    def autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def normaliser(self, mean: tuple[float, ...], std: tuple[float, ...]) -> "Normaliser":
+        return Normaliser(self, mean, std)
+
+
+class Normaliser:
+    """Turns a raw batch into what a method sees: on the device, images normalised, labels as int64 slots."""
+
+    def __init__(self, machine: Machine, mean: tuple[float, ...], std: tuple[float, ...]):
+        self.machine = machine
+        self.scale = 1 / (255 * torch.tensor(std, device=machine.device).view(1, 3, 1, 1))
+        self.shift = -torch.tensor(mean, device=machine.device).view(1, 3, 1, 1) * 255
+
+    def __call__(self, raw: RawBatch) -> Batch:
+        device = self.machine.device
+        images = raw.images.to(device, non_blocking=True)  # uint8: a quarter of the bytes of float32
+        images = ((images + self.shift) * self.scale).contiguous(memory_format=self.machine.memory_format)
+        labels: Tensor = raw.labels.to(device, non_blocking=True).long()
+        return Batch(images, labels, raw.ids)

@@ -1,0 +1,87 @@
+"""The record of a run: what was run, on what, with what, and how it went. It lies beside the counts."""
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import protocols
+from bench.machine import Machine
+from bench.plan import RunPlan
+from results.schema import SCHEMA_VERSION
+
+PACKAGES = ("ciss-bench", "torch", "torchvision", "timm", "open_clip_torch", "hydra-core", "numpy", "pandas")
+
+
+def manifest(plan: RunPlan, machine: Machine) -> dict[str, Any]:
+    """Everything that is known of a run before it starts; the engine adds steps, status and times."""
+    spec, config = plan.spec, plan.spec.config
+    protocol = spec.protocol
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": plan.run_id,
+        "method": spec.found.name,
+        "variant": spec.found.variant,
+        "label": spec.found.label,
+        "backbone": config.backbone,
+        "network": config.network.name,
+        "pretrained": config.network.pretrained,
+        "track": config.track,
+        "data": config.data.name,
+        "protocol": protocol.name,
+        "dataset": protocol.dataset,
+        "setting": protocol.setting,
+        "order": config.order or "default",
+        "seed": spec.seed,
+        "recipe": plan.recipe,
+        "single_step": spec.joint,
+        "class_names": list(protocol.class_names),
+        "step_classes": [list(step.new) for step in protocol.steps],
+        "background_evaluated": protocols.dataset(protocol.dataset).background_counted,
+        "evaluation": {"split": config.evaluation.split, "size": config.evaluation.size, "images": len(plan.evaluation.indices)},
+        "protocol_digest": protocol.digest,
+        "command": sys.argv,
+        "config": {**asdict(config), spec.found.name: asdict(spec.options)},
+        "versions": versions(),
+        "hardware": hardware(machine.device),
+        "git_revision": git_revision(),
+    }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """The device that computes, its threads, and the host's cores."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {"device": device.type, "name": name, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
+
+
+@cache
+def git_revision() -> str | None:
+    """The revision of the checkout that this code runs from, with `+` where files differ; None outside one."""
+    here = Path(__file__).resolve().parent
+    try:
+        revision = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
+            cwd=here, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision.stdout.strip()

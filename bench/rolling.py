@@ -1,0 +1,72 @@
+"""The rolling checkpoint within a step: one safetensors file that holds everything that training needs to go on exactly.
+
+Tensors: the method's state, the optimiser's state, the generators' states. Everything else is JSON in the file's metadata.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from bench.files import replacing
+
+
+@dataclass
+class Position:
+    """Where training stands: iterations done, log rows so far, seconds spent, in this and earlier processes."""
+
+    iteration: int = 0
+    log: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def save(path: Path, method: nn.Module, optimiser: Optimizer, position: Position) -> None:
+    """Replaces the checkpoint at `path`."""
+    tensors = {f"method.{name}": tensor for name, tensor in method.state_dict().items()}
+    state = optimiser.state_dict()
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, slots in state["state"].items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimiser.{index}.{name}"] = value
+            elif value is not None:
+                scalars.setdefault(str(index), {})[name] = value
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        for index, value in enumerate(torch.cuda.get_rng_state_all()):
+            tensors[f"random.cuda.{index}"] = value
+    plain = {"scalars": scalars, "groups": state["param_groups"], "position": vars(position)}
+    with replacing(path) as aside:
+        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, aside, {"json": json.dumps(plain)})
+
+
+def load(path: Path, method: nn.Module, optimiser: Optimizer) -> Position:
+    """Restores method, optimiser and generators from `path`, and says where training stands.
+
+    Without a readable checkpoint it changes nothing and gives the start.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            plain = json.loads(file.metadata()["json"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    except (FileNotFoundError, SafetensorError):
+        return Position()
+    method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")})
+    slots: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in plain["scalars"].items()}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, slot = name.split(".", 2)
+            slots.setdefault(int(index), {})[slot] = tensor
+    optimiser.load_state_dict({"state": slots, "param_groups": plain["groups"]})
+    torch.set_rng_state(tensors["random.cpu"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(
+            [tensors[f"random.cuda.{index}"] for index in range(torch.cuda.device_count()) if f"random.cuda.{index}" in tensors]
+        )
+    return Position(**plain["position"])

@@ -1,0 +1,160 @@
+"""A run, resolved: what a composed configuration means, checked, as plain values that keys are made from."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+import methods
+import protocols
+from bench.config import BACKBONES, TRACKS, Phase, RunConfig, TrainSection
+from bench.keys import digest
+from methods.base import BaseRecipe, MethodConfig
+from methods.nn.network import NetworkConfig, weights_digest
+from protocols.errors import InputError, unknown
+from protocols.protocol import Protocol
+
+TRAINING_VERSION = 1  # raised when the same recipe trains to different weights; part of every key
+NOT_TRAINING = ("base", "increment")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: a method with its options, a protocol, a seed, and the configuration of everything else."""
+
+    config: RunConfig
+    found: methods.Found
+    options: MethodConfig
+    protocol: Protocol
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @cached_property
+    def base(self) -> BaseRecipe:
+        return self.found.method.base_recipe(self.options)
+
+    @property
+    def joint(self) -> bool:
+        """Whether the run is one step with all classes."""
+        return self.base.view == "all"
+
+    @property
+    def network(self) -> NetworkConfig:
+        section = self.config.network
+        return NetworkConfig(section.name, section.pretrained, self.config.train.crop)
+
+    @property
+    def unsupported(self) -> str | None:
+        """Why this method does not run here; None if it does."""
+        return self.found.method.unsupported(self.config.backbone, self.protocol.setting)
+
+    def phase(self, index: int) -> Phase:
+        """Length and learning rate of step `index`."""
+        return self.config.train.base if index == 0 else self.config.train.increment
+
+    def training_recipe(self, index: int) -> dict[str, Any]:
+        """What the engine adds to the recipe of step `index`: optimiser, schedule, batch, augmentation, precision."""
+        common = {name: value for name, value in asdict(self.config.train).items() if name not in NOT_TRAINING}
+        return {**common, "phase": asdict(self.phase(index)), "version": TRAINING_VERSION}
+
+    @cached_property
+    def network_recipe(self) -> dict[str, Any]:
+        """The network and the digest of its initial weights."""
+        return {"name": self.network.name, "image_size": self.network.image_size, "weights": weights_digest(self.network)}
+
+    @cached_property
+    def method_recipe(self) -> dict[str, Any]:
+        """Method, version and every option: a variant and the options that it stands for are the same recipe."""
+        method = self.found.method
+        return {
+            "name": self.found.name,
+            "version": method.version,
+            "source": self.found.source,
+            "options": asdict(self.options),
+        }
+
+    def recipe_digest(self, data_digest: str) -> str:
+        """The hash of everything but the seed: only runs that agree in it may be averaged.
+
+        data_digest: the content of training and evaluation images.
+        """
+        evaluation = {name: value for name, value in asdict(self.config.evaluation).items() if name != "batch"}
+        return digest(
+            {
+                "method": self.method_recipe,
+                "base": asdict(self.base),
+                "network": self.network_recipe,
+                "training": [self.training_recipe(0), None if self.joint else self.training_recipe(1)],
+                "protocol": self.protocol.digest,
+                "data": data_digest,
+                "evaluation": evaluation,
+            }
+        )
+
+    def run_id(self, data_digest: str) -> str:
+        """The name of the run's folder; it ends in a hash of recipe and seed."""
+        config = self.config
+        parts = [self.found.label, self.protocol.name, self.protocol.setting, config.network.name, config.data.name]
+        return "_".join([*parts, f"s{self.seed}", digest([self.recipe_digest(data_digest), self.seed])[:8]])
+
+
+def resolve(node: DictConfig) -> RunSpec:
+    """The run that a composed configuration describes. Raises InputError for values that name nothing."""
+    found = methods.get(node.method)
+    options = OmegaConf.to_object(OmegaConf.merge(node[found.name], found.options))
+    config = _run_config(node)
+    protocol = protocols.load(config.protocol, config.setting, config.order)
+    config.data.name = config.data.name or protocol.dataset
+    _check(config)
+    return RunSpec(config, found, options, protocol)
+
+
+def _run_config(node: DictConfig) -> RunConfig:
+    """The typed part of the configuration, without the nodes of the methods."""
+    known = OmegaConf.structured(RunConfig)
+    return OmegaConf.to_object(OmegaConf.merge(known, {name: node[name] for name in known}))
+
+
+def _check(config: RunConfig) -> None:
+    train: TrainSection = config.train
+    choices = {
+        "track": (config.track, TRACKS),
+        "backbone": (config.backbone, BACKBONES),
+        "train.optimiser": (train.optimiser, ("sgd", "adamw")),
+        "train.schedule": (train.schedule, ("poly", "constant")),
+        "train.precision": (train.precision, ("bf16", "fp32")),
+        "train.void": (train.void, ("ignore", "background")),
+        "train.padding": (train.padding, ("ignore", "background")),
+        "evaluation.split": (config.evaluation.split, ("val", "dev")),
+        "data.name": (config.data.name, ("voc", "ade", "shapes")),
+    }
+    for key, (value, valid) in choices.items():
+        if value not in valid:
+            raise unknown(key, value, valid)
+    lowest = {
+        "train.batch": (train.batch, 1),
+        "train.accumulate": (train.accumulate, 1),
+        "train.crop": (train.crop, 16),
+        "evaluation.size": (config.evaluation.size, 16),
+        "evaluation.batch": (config.evaluation.batch, 1),
+        "seed": (config.seed, 0),
+        "data.train_images": (config.data.train_images, 1),
+        "data.val_images": (config.data.val_images, 1),
+        "train.base.lr": (train.base.lr, 0),
+        "train.increment.lr": (train.increment.lr, 0),
+    }
+    for key, (value, least) in lowest.items():
+        if value < least:
+            raise InputError(f"{key}={value} is too small: give at least {least}")
+    for name, phase in (("base", train.base), ("increment", train.increment)):
+        if phase.epochs is None and phase.iterations is None:
+            raise InputError(f"train.{name} has no length: give train.{name}.epochs or train.{name}.iterations")
+        if (phase.iterations if phase.iterations is not None else phase.epochs) < 0:
+            raise InputError(f"train.{name} has a negative length")
+    if len(train.scale) != 2 or not 0 < train.scale[0] <= train.scale[1]:
+        raise InputError(f"train.scale={train.scale}: give [lowest, highest] with 0 < lowest <= highest")
+    if not 0 <= train.warmup < 1:
+        raise InputError(f"train.warmup={train.warmup} is a share of the iterations: give a value in [0, 1)")

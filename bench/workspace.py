@@ -1,0 +1,100 @@
+"""What the runs of one process share: the store, its step cache, and each data set with its presence matrix, opened once."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import cache, cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from bench.cache import StepCache
+from bench.data.base import SegmentationData, open_data
+from bench.data.presence import Presence, presence
+from bench.progress import counting
+from bench.spec import RunSpec
+from protocols.errors import InputError
+
+DEV_SHARE = 10  # one training image in ten is held out when evaluation.split=dev
+
+
+@dataclass(frozen=True)
+class Images:
+    """Some images of a data set, and which classes they hold."""
+
+    data: SegmentationData
+    indices: np.ndarray  # int64 (N,), into data
+    presence: Presence  # of the whole of data
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Presence of the images, bool (N, n_classes + 1), column = class id."""
+        return self.presence.matrix[self.indices]
+
+
+class Workspace:
+    """One store, opened for writing. Raises InputError if it cannot be."""
+
+    def __init__(self, store: str | Path):
+        self.store = Path(store)
+        self._opened: dict[tuple, Images] = {}
+
+    @cached_property
+    def cache(self) -> StepCache:
+        """The step cache of the store."""
+        return StepCache(self.store / "cache")
+
+    def check_writable(self) -> None:
+        """Raises InputError unless files can be made in the store."""
+        try:
+            self.store.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.store):
+                pass
+        except OSError as fault:
+            raise InputError(
+                f"the store {self.store} cannot be written ({os.strerror(fault.errno)}): choose another with store=PATH"
+            ) from fault
+
+    def training_images(self, spec: RunSpec) -> Images:
+        """All images that may be trained on: the training split, less the held-out tenth when that is what is evaluated."""
+        images = self._split(spec, "train")
+        if spec.config.evaluation.split != "dev":
+            return images
+        return Images(images.data, images.indices[~_held_out(images.data.ids)], images.presence)
+
+    def evaluation_images(self, spec: RunSpec) -> Images:
+        """The validation split, or the held-out tenth of the training split (evaluation.split=dev)."""
+        if spec.config.evaluation.split != "dev":
+            return self._split(spec, "val")
+        images = self._split(spec, "train")
+        return Images(images.data, images.indices[_held_out(images.data.ids)], images.presence)
+
+    def _split(self, spec: RunSpec, split: str) -> Images:
+        section = spec.config.data
+        key = (*vars(section).values(), split, spec.protocol.dataset, spec.config.train.crop)
+        if key not in self._opened:
+            data = open_data(
+                section.name,
+                split,
+                root=section.root,
+                label_space=spec.protocol.dataset,
+                train_images=section.train_images,
+                val_images=section.val_images,
+                image_size=spec.config.train.crop,
+            )
+            with counting(f"indexing {data.name} {split}") as progress:
+                index = presence(data, self.cache.root / "presence", progress)
+            self._opened[key] = Images(data, np.arange(len(data)), index)
+        return self._opened[key]
+
+
+def _held_out(ids: tuple[str, ...]) -> np.ndarray:
+    """Which images belong to the dev split: decided by their names alone. bool (N,)."""
+    return np.array([int(sha256(name.encode()).hexdigest()[:8], 16) % DEV_SHARE == 0 for name in ids])
+
+
+@cache
+def workspace_of(store: str) -> Workspace:
+    """The workspace of a store, one a process: runs of one command share opened data."""
+    return Workspace(store)

@@ -1,0 +1,15 @@
+"""Fine-tuning: plain cross-entropy on the labels of each step, nothing against forgetting. The lower bound.
+
+Old classes are labelled as background in the images of a step, so the network is taught to forget them.
+"""
+
+from methods.base import Batch, Method, Term, cross_entropy
+
+
+class Finetune(Method):
+    """Cross-entropy over all slots on whatever the step labels."""
+
+    summary = "plain cross-entropy on each step's labels: the lower bound"
+
+    def forward(self, batch: Batch) -> dict[str, Term]:
+        return {"ce": cross_entropy(self.logits(batch.images), batch.labels)}

@@ -1,0 +1,20 @@
+"""Joint training: every class of the protocol labelled at once, in one step. The upper bound.
+
+It sees all images and all labels together, so it is not class-incremental: it bounds what an incremental method can keep.
+One joint network serves every protocol of the same class order.
+"""
+
+from methods.base import BaseRecipe, Batch, Method, MethodConfig, Term, cross_entropy
+
+
+class Joint(Method):
+    """Cross-entropy on the labels of all classes, in a single step."""
+
+    summary = "all classes at once, in one step: the upper bound, not incremental"
+
+    @classmethod
+    def base_recipe(cls, config: MethodConfig) -> BaseRecipe:
+        return BaseRecipe(view="all")
+
+    def forward(self, batch: Batch) -> dict[str, Term]:
+        return {"ce": cross_entropy(self.logits(batch.images), batch.labels)}

@@ -1,0 +1,1 @@
+"""Blocks shared by the methods: losses, growing heads and the two families of segmentation networks."""

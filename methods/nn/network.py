@@ -1,0 +1,98 @@
+"""What every segmentation network offers, and how one is built from its configuration.
+
+A network is built without slots and grows at every step. To load a stored one: build it from the same
+configuration, repeat its calls of `grow`, then `load_state_dict`.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.nn import weights
+from protocols.errors import unknown
+
+
+class Output(NamedTuple):
+    """What a network computes, at its own low resolution (h, w)."""
+
+    logits: Tensor  # (B, K, h, w) float32, before the softmax over slots
+    features: Tensor  # (B, D, h, w), the output of the head that the classifier sees
+
+
+class Network(nn.Module, ABC):
+    """A segmentation network whose number of slots K grows. Images arrive normalised with `mean` and `std`."""
+
+    mean: tuple[float, float, float]  # per RGB channel, of values in [0, 1]
+    std: tuple[float, float, float]
+
+    @property
+    @abstractmethod
+    def n_slots(self) -> int:
+        """Number of slots K, background included; 0 before the first `grow`."""
+
+    @abstractmethod
+    def grow(self, n_new: int, init: str = "background") -> None:
+        """Adds n_new slots after the present ones; the first call counts the background. `init` says how they
+        start: "background" or "random", plus what the network adds. Raises InputError for an unknown one."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Output:
+        """images (B, 3, H, W), normalised -> low-resolution logits and features."""
+
+    @abstractmethod
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the image encoder, the part with published weights."""
+
+    @abstractmethod
+    def head_parameters(self) -> list[nn.Parameter]:
+        """All other parameters: what turns features into logits, the slots included."""
+
+
+def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits (B, K, h, w) -> (B, K, H, W), size = (H, W): bilinear, align_corners=False (MiB, PLOP, MBS)."""
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which network, with which initial weights, trained at which size."""
+
+    name: str = "segmenter"  # one of `names()`
+    pretrained: str = "default"  # "default" (the published weights; the tiny networks have none), "none", or a file
+    image_size: int = 512  # side of the training crop in pixels
+
+
+def names() -> tuple[str, ...]:
+    """Names of the networks."""
+    return tuple(_sizes())
+
+
+def build(config: NetworkConfig) -> Network:
+    """The network of a configuration, with its initial weights and no slots yet; what has no initial weights
+    is drawn from PyTorch's global random generator.
+
+    Raises InputError for an unknown name, an unfit image size, and initial weights that are missing or do not fit.
+    """
+    size = _size(config.name)
+    return size.build(config.image_size, weights.initial_file(size.published, config.pretrained))
+
+
+def weights_digest(config: NetworkConfig) -> str:
+    """sha256 (hex) of the file of initial weights, "random" where there is none. Raises InputError as `build` does."""
+    path = weights.initial_file(_size(config.name).published, config.pretrained)
+    return "random" if path is None else weights.digest(path)
+
+
+def _size(name: str):
+    if name not in _sizes():
+        raise unknown("network", name, _sizes())
+    return _sizes()[name]
+
+
+def _sizes() -> dict:
+    from methods.nn import deeplab, segmenter  # here, because both import this module
+
+    return {**deeplab.SIZES, **segmenter.SIZES}

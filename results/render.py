@@ -1,0 +1,189 @@
+"""Tables as text for a terminal and as CSV files, and the report that makes both from a store."""
+
+import io
+import math
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from protocols.errors import InputError, unknown
+from results.measures import convention_named
+from results.schema import read_runs, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from results.tables import Group
+
+FORMATS = ("terminal", "csv")
+HOLE = "-"
+
+
+class Report(NamedTuple):
+    """What `report` made: text for the terminal ("" if not asked for), and the files written."""
+
+    text: str
+    paths: list[Path]
+
+
+def report(
+    store: Path | str,
+    protocol: str | None = None,
+    formats: Sequence[str] = ("terminal",),
+    convention: str = "default",
+    out: Path | str | None = None,
+    width: int = 100,
+    color: bool = False,
+) -> Report:
+    """Compare the runs of a store: a main and a per-step table for every group of comparable runs.
+
+    protocol: only runs of that protocol. formats: of FORMATS. convention: of `measures.CONVENTIONS`.
+    out: the folder for files (default: `reports` in the store). Runs that cannot be read are named at the
+    end. InputError: nothing to report, or an unknown name.
+    """
+    from results.tables import group_runs  # on use: it loads pandas
+
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("format", name, FORMATS)
+    convention_named(convention)
+    runs, problems = read_runs(store)
+    if not runs:
+        reason = f"; left out: {'; '.join(problems)}" if problems else ""
+        raise InputError(f"no runs in {store}: start one with `bench run`, or name the store with store=FOLDER{reason}")
+    known = sorted({run.manifest["protocol"] for run in runs})
+    chosen = [run for run in runs if protocol in (None, run.manifest["protocol"])]
+    if not chosen:
+        raise unknown("protocol of a run", protocol, known)
+    groups = group_runs(chosen)
+    text = to_terminal(groups, convention, width, color, problems) if "terminal" in formats else ""
+    folder = Path(out) if out is not None else Path(store) / "reports"
+    paths = to_csv(groups, folder, convention) if "csv" in formats else []
+    return Report(text, paths)
+
+
+def to_terminal(
+    groups: Sequence["Group"],
+    convention: str = "default",
+    width: int = 100,
+    color: bool = False,
+    problems: Sequence[str] = (),
+) -> str:
+    """The tables of all groups as text of at most `width` columns; color adds terminal styles."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from results.tables import main_table, notes, per_step_table
+
+    console = Console(file=io.StringIO(), width=width, force_terminal=color, color_system="standard" if color else None)
+    for group in groups:
+        console.print(Text(f"{group.title}: mIoU (%) at the last step", style="bold"))
+        for table in _blocks(*_main(main_table(group.runs, convention)), width):
+            console.print(table, "")
+        if len(group["step_classes"]) > 1:
+            console.print(Text("mIoU (%) over all classes seen, after every step", style="bold"))
+            for table in _blocks(*_per_step(per_step_table(group.runs, convention)), width):
+                console.print(table, "")
+        for note in notes(group, convention):
+            wrapped = textwrap.fill(note, width - 1, initial_indent=" * ", subsequent_indent="   ")
+            console.print(Text(wrapped, style="dim"))
+        console.print()
+    for problem in problems:
+        console.print(Text(f"left out: {problem}", style="red"))
+    lines = console.file.getvalue().splitlines()
+    return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
+
+
+def to_csv(groups: Sequence["Group"], folder: Path, convention: str = "default") -> list[Path]:
+    """Write main-*.csv and steps-*.csv of every group and return their paths.
+
+    Each line carries its provenance and convention. Numbers are percent, unrounded; holes are empty.
+    """
+    from results.tables import GROUP_KEYS, main_table, per_step_table
+
+    paths: list[Path] = []
+    for group in groups:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(group[key] for key in GROUP_KEYS))
+        name += "" if convention == "default" else f"_{convention}"
+        for kind, frame in (
+            ("main", main_table(group.runs, convention)),
+            ("steps", per_step_table(group.runs, convention)),
+        ):
+            for place, key in enumerate(GROUP_KEYS):
+                frame.insert(place, key, group[key])
+            frame.insert(len(GROUP_KEYS), "convention", convention)
+            path = _fresh(folder / f"{kind}-{name}.csv", paths)
+            write_atomically(path, frame.to_csv(index=False).encode())
+            paths.append(path)
+    return paths
+
+
+def _fresh(path: Path, taken: Sequence[Path]) -> Path:
+    """The path, numbered if another group of this report already has it."""
+    number = 2
+    while path in taken:
+        path = path.with_stem(f"{path.stem.removesuffix(f'-{number - 1}')}-{number}")
+        number += 1
+    return path
+
+
+def _main(frame: "pd.DataFrame") -> tuple[list[str], dict[str, list[str]]]:
+    """Heads and cells of the main table: method first, one column for each measure."""
+    columns = {"method": frame["method"].tolist(), "seeds": [str(n or HOLE) for n in frame["seeds"]]}
+    for head in frame.columns[3::2]:
+        columns[head.replace(" ", "\n", 1)] = _mean_and_std(frame[head], frame[f"{head} std"])
+    return ["method"], columns
+
+
+def _per_step(frame: "pd.DataFrame") -> tuple[list[str], dict[str, list[str]]]:
+    """Heads and cells of the per-step table: a line for each step, a column for each method."""
+    columns = {}
+    for method, lines in frame.groupby("method", sort=False):
+        columns.setdefault("step", lines["step"].astype(str).tolist())
+        columns.setdefault("learned", lines["learned"].tolist())
+        columns[method] = _mean_and_std(lines["all"], lines["all std"])
+    return ["step", "learned"], columns
+
+
+def _mean_and_std(means: Sequence[float], stds: Sequence[float]) -> list[str]:
+    """Cells such as "35.0 ± 1.2", padded so that a right-aligned column lines up at its points."""
+    deviations = ["" if math.isnan(std) else f" ± {std:.1f}" for std in stds]
+    widest = max(map(len, deviations))
+    return [
+        f"{HOLE:>4}{'':{widest}}" if math.isnan(mean) else f"{mean:.1f}{deviation:{widest}}"
+        for mean, deviation in zip(means, deviations, strict=True)
+    ]
+
+
+def _blocks(fixed: Sequence[str], columns: dict[str, list[str]], width: int) -> list:
+    """The columns as rich tables, split to fit the width; each repeats the fixed columns."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    def room(head: str) -> int:
+        return max(map(len, [*head.split("\n"), *columns[head]])) + 3  # a blank either side, one between
+
+    blocks: list[list[str]] = []
+    left = 0
+    for head in columns:
+        if head in fixed:
+            continue
+        if not blocks or room(head) > left:
+            blocks.append([])
+            left = width - sum(map(room, fixed))
+        blocks[-1].append(head)
+        left -= room(head)
+    tables = []
+    for block in blocks:
+        heads = [*fixed, *block]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=True, header_style="bold", show_edge=False)
+        for head in heads:
+            justify = "left" if head in ("method", "learned") else "right"
+            table.add_column(Text(head), justify=justify, no_wrap=True, vertical="bottom")
+        for cells in zip(*(columns[head] for head in heads), strict=True):
+            table.add_row(*(Text(cell) for cell in cells))
+        tables.append(table)
+    return tables
