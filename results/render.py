@@ -4,7 +4,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,10 +22,13 @@ HOLE = "-"
 
 
 class Report(NamedTuple):
-    """What `report` made: text for the terminal ("" if not asked for), and the files written."""
+    """What `report` made: text for the terminal ("" if not asked for), and the files written. Prints as both."""
 
     text: str
     paths: list[Path]
+
+    def __str__(self) -> str:
+        return "\n".join([self.text] * bool(self.text) + [f"written: {path}" for path in self.paths])
 
 
 def report(
@@ -36,10 +39,12 @@ def report(
     out: Path | str | None = None,
     width: int = 100,
     color: bool = False,
+    runs: Collection[str] | None = None,
 ) -> Report:
     """Compare the runs of a store: a main and a per-step table for every group of comparable runs.
 
-    protocol: only runs of that protocol. formats: of FORMATS. convention: of `measures.CONVENTIONS`.
+    protocol, runs: only runs of that protocol, only those run ids. formats: of FORMATS.
+    convention: of `measures.CONVENTIONS`.
     out: the folder for files (default: `reports` in the store). Runs that cannot be read are named at the
     end. InputError: nothing to report, or an unknown name.
     """
@@ -49,14 +54,18 @@ def report(
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
     convention_named(convention)
-    runs, problems = read_runs(store)
-    if not runs:
+    stored, problems = read_runs(store)
+    if not stored:
         reason = f"; left out: {'; '.join(problems)}" if problems else ""
         raise InputError(f"no runs in {store}: start one with `bench run`, or name the store with store=FOLDER{reason}")
-    known = sorted({run.manifest["protocol"] for run in runs})
-    chosen = [run for run in runs if protocol in (None, run.manifest["protocol"])]
+    known = sorted({run.manifest["protocol"] for run in stored})
+    chosen = [run for run in stored if protocol in (None, run.manifest["protocol"])]
     if not chosen:
         raise unknown("protocol of a run", protocol, known)
+    if runs is not None:
+        chosen = [run for run in chosen if run.manifest["run"] in runs]
+        if not chosen:
+            raise InputError(f"none of the runs asked for is in {store}: {', '.join(sorted(runs))}")
     groups = group_runs(chosen)
     text = to_terminal(groups, convention, width, color, problems) if "terminal" in formats else ""
     folder = Path(out) if out is not None else Path(store) / "reports"

@@ -8,7 +8,7 @@
 * cells.csv: one row per step and class, derived from the counts (`cells`).
 * log.csv: the losses, as the engine logged them.
 
-A run of the method `joint` learns all classes at once: it has counts of the protocol's last step alone.
+A run with `single_step` (joint training) learns all classes at once: it has counts of the protocol's last step alone.
 """
 
 import csv
@@ -54,6 +54,8 @@ REQUIRED: dict[str, type | tuple[type, ...]] = {
     "recipe": str,  # hash of everything that determines training, the seed left out
     "status": str,  # complete | running | failed (then "error" says why)
     "class_names": list,  # by class id, 0 = background
+    "single_step": bool,  # did it learn all classes at once, as joint training does
+    "protocol_digest": str,
     "step_classes": list,  # per step of the protocol, the class ids it adds
     "background_evaluated": bool,  # is background a class in this dataset's evaluation (VOC: yes, ADE: no)
     "evaluation": dict,  # the settings of the evaluation, such as {"split": "val", "size": 512}
@@ -81,9 +83,9 @@ class Run:
 
     @property
     def expected_steps(self) -> tuple[int, ...]:
-        """The steps whose counts make the run complete: all of them; for joint training, the last alone."""
+        """The steps whose counts make the run complete: all of them, or the last alone if it learned all at once."""
         last = self.n_steps - 1
-        return (last,) if self.manifest["method"] == "joint" else tuple(range(self.n_steps))
+        return (last,) if self.manifest["single_step"] else tuple(range(self.n_steps))
 
     @property
     def missing_steps(self) -> tuple[int, ...]:
@@ -109,7 +111,7 @@ def write_run(
     would not read back.
     """
     folder = Path(folder)
-    arrays = {step: np.asarray(counts[step], dtype=np.int64) for step in sorted(counts)}
+    arrays = {step: np.asarray(counts[step]).astype(np.int64, casting="same_kind") for step in sorted(counts)}
     stored = json.loads(json.dumps(manifest))  # as it will be read back: lists for tuples, text for keys
     run = Run(folder, stored, np.asarray(list(slot_ids), dtype=np.int64), arrays)
     _check_manifest(run.manifest, folder / "manifest.json")

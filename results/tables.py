@@ -46,7 +46,7 @@ class Row:
 
     @property
     def joint(self) -> bool:
-        return self.used[0].manifest["method"] == "joint"
+        return self.used[0].manifest["single_step"]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -66,7 +66,7 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
 
 def _key(run: Run) -> tuple[str, ...]:
     manifest = run.manifest
-    settings = [json.dumps(manifest[key], sort_keys=True) for key in ("step_classes", "evaluation")]
+    settings = [json.dumps(manifest[key], sort_keys=True) for key in ("protocol_digest", "step_classes", "evaluation")]
     return (*(manifest[key] for key in GROUP_KEYS), *settings)
 
 
@@ -78,7 +78,7 @@ def _truth(run: Run) -> tuple[int, ...]:
 
 
 def rows_of(group: Group) -> list[Row]:
-    """The rows of a table: methods by name, joint last.
+    """The rows of a table: methods by name, joint training last.
 
     One label with several recipes gives several rows, each labelled with the start of its recipe's hash.
     """
@@ -218,6 +218,7 @@ def notes(group: Group, convention: str = "default") -> list[str]:
     sizes = [len(classes) for classes in group["step_classes"]]
     settings = [f"{key} {value}" for key, value in group["evaluation"].items()]
     evaluation = ", ".join([*settings, f"{sum(_truth(group.runs[0])):,} ground-truth pixels"])
+    joint = [row.label for row in rows if row.joint]
     lines = [
         f"protocol {group['protocol']}: {len(sizes)} steps of {_sizes(sizes)} classes; "
         f"setting {group['setting']}; class order {group['order']}",
@@ -228,8 +229,8 @@ def notes(group: Group, convention: str = "default") -> list[str]:
         _seed_note(rows),
         "avg: mean of all over the steps, step 0 included; forgetting: best earlier IoU minus the last, "
         "mean over the classes learned before the last step (lower is better)",
-        "joint: all classes learned in one step, an upper bound; it has no avg and no forgetting"
-        if any(row.joint for row in rows)
+        f"{', '.join(joint)}: all classes learned in one step, an upper bound without avg and forgetting"
+        if joint
         else "",
         _absent_note(group, rows, convention),
     ]

@@ -75,9 +75,7 @@ def _band(x: Array) -> Array:
 def colour(hue: float, saturation: float, value: float) -> Array:
     """RGB float32 (3,) in 0 to 1 of a hue (any real; 1 is a full turn), saturation and value in 0 to 1."""
     sectors = [(offset + 6.0 * hue) % 6.0 for offset in (5.0, 3.0, 1.0)]
-    return np.array(
-        [value - value * saturation * max(0.0, min(k, 4.0 - k, 1.0)) for k in sectors], np.float32
-    )
+    return np.array([value - value * saturation * max(0.0, min(k, 4.0 - k, 1.0)) for k in sectors], np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,9 +94,7 @@ class _Draws:
 _FREQUENCIES = np.cumsum([FREQUENCY.get(class_id, 1.0) for class_id in range(1, CLASSES + 1)])
 
 
-def render(
-    split: str, index: int, size: int, difficulty: Difficulty = DIFFICULTY
-) -> tuple[np.ndarray, np.ndarray]:
+def render(split: str, index: int, size: int, difficulty: Difficulty = DIFFICULTY) -> tuple[np.ndarray, np.ndarray]:
     """One scene: image uint8 (size, size, 3) and mask uint8 (size, size) of class ids."""
     d = difficulty
     draws = _Draws(GENERATOR, SPLIT_SEED[split], index)
@@ -152,9 +150,7 @@ def _clutter(draws: _Draws, d: Difficulty) -> Brush:
     )  # fmt: skip
 
 
-def _tones(
-    draws: _Draws, d: Difficulty, hue: float, saturation: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
+def _tones(draws: _Draws, d: Difficulty, hue: float, saturation: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     first = colour(hue, draws.between(*saturation), draws.between(*d.value))
     return first, first * np.float32(1.0 - draws.between(*d.contrast))
 
@@ -183,9 +179,7 @@ class ShapesData(SegmentationData):
 
     def __init__(self, split: str, images: int, size: int, label_space: str = "voc") -> None:
         if label_space != "voc":
-            raise InputError(
-                f"shapes has no scenes for {label_space} protocols: choose a voc protocol or data.root="
-            )
+            raise InputError(f"shapes has no scenes for {label_space} protocols: choose a voc protocol or data.root=")
         if images < 1 or size < 16:
             raise InputError(f"shapes needs at least 1 scene of 16 pixels a side, not {images} of {size}")
         self.split, self.label_space = split, label_space

@@ -198,9 +198,7 @@ class _TrainSource(_Source):
 
 
 class _EvalSource(_Source):
-    def __init__(
-        self, data: SegmentationData, table: np.ndarray, transform: EvalTransform, batch: int
-    ) -> None:
+    def __init__(self, data: SegmentationData, table: np.ndarray, transform: EvalTransform, batch: int) -> None:
         self.data, self._table, self._transform, self._batch = data, table, transform, batch
 
     def pairs(self, number: int) -> Iterator[tuple[Tensor, Tensor, str]]:

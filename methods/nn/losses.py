@@ -48,7 +48,7 @@ def unbiased_distillation(logits: Tensor, old_logits: Tensor) -> Tensor:
 
 
 def distillation(logits: Tensor, old_logits: Tensor) -> Tensor:
-    """Plain distillation: mean over pixels and old slots of -softmax(z')_c log softmax(z_old)_c; new slots take no part.
+    """Plain distillation: mean over pixels and old slots of -softmax(z')_c log softmax(z_old)_c, without the new slots.
 
     logits (B, K, H, W); old_logits (B, n_old, H, W) with n_old <= K, taken as constants. Returns a float32 scalar in
     nats. Source: Li and Hoiem, Learning without Forgetting, ECCV 2016, at temperature 1; a baseline of MiB.

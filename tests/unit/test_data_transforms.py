@@ -105,6 +105,14 @@ def test_any_image_gives_a_full_crop_of_known_labels(height: int, width: int, cr
     assert torch.equal(image, before[0]) and torch.equal(mask, before[1])
 
 
+def test_channels_stay_apart_in_a_result_one_pixel_wide() -> None:
+    image = torch.tensor([10, 100, 200], dtype=torch.uint8)[:, None, None].repeat(1, 90, 3)
+    mask = torch.zeros(90, 3, dtype=torch.uint8)
+    out, labels = TrainTransform(2, scale=(0.5, 0.5), flip=0)(image, mask, IDENTITY, fixed(0, 0, 0, 0))
+    assert out[:, :, 0].T.tolist() == [[10, 100, 200]] * 2
+    assert labels.tolist() == [[0, 255], [0, 255]]
+
+
 def test_scale_place_and_flip_all_vary() -> None:
     image, _ = coordinates(64, 64)
     mask = image[1].clone()

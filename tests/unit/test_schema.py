@@ -14,7 +14,7 @@ NAMES = ["background", "cat", "dog", "owl"]
 # step 0: classes 2 and 1 (order permuted), step 1: class 3
 STEP_0 = np.array(
     [
-        [[5, 0, 0], [0, 0, 0], [0, 0, 0], [2, 1, 0]],
+        [[4, 0, 1], [0, 0, 0], [0, 0, 0], [2, 1, 0]],
         [[9, 1, 0], [2, 6, 0], [0, 0, 0], [0, 0, 0]],
         [[4, 0, 0], [1, 3, 0], [0, 0, 0], [1, 1, 1]],
     ]
@@ -40,6 +40,8 @@ def manifest(**changes):
         "seed": 0,
         "recipe": "abcdef012345",
         "status": "complete",
+        "single_step": False,
+        "protocol_digest": "d1",
         "class_names": NAMES,
         "step_classes": ((2, 1), (3,)),
         "background_evaluated": True,
@@ -100,6 +102,7 @@ def test_cells_by_hand(folder):
     assert (row.tp, row.fp, row.fn, row.iou) == (9, 1, 3, 9 / 13)
     assert (row.class_name, row.class_step, row.run, row.variant) == ("dog", 0, "mib-0", "")
     absent = table[(table.step == 0) & (table.class_id == 1)].iloc[0]  # no pixel in the ground truth
+    assert absent.fp == 1
     assert np.isnan(absent.iou)
     owl = table[(table.step == 1) & (table.class_id == 3)].iloc[0]
     assert (owl.class_step, owl.tp, owl.fn, owl.iou) == (1, 0, 6, 0)  # zeros are zeros
@@ -119,7 +122,7 @@ def test_cells_csv_is_regenerable_from_the_counts(folder):
 
 
 def test_joint_training_is_complete_with_its_last_step(tmp_path):
-    run = write_run(tmp_path / "run", manifest(method="joint", label="joint"), SLOTS, {1: STEP_1})
+    run = write_run(tmp_path / "run", manifest(method="joint", label="joint", single_step=True), SLOTS, {1: STEP_1})
     assert run.expected_steps == (1,)
     assert run.missing_steps == ()
     assert write_run(tmp_path / "other", manifest(), SLOTS, {1: STEP_1}).missing_steps == (0,)
@@ -221,13 +224,14 @@ def test_an_unwritable_store_is_an_input_error(tmp_path):
         write_run(tmp_path / "file" / "run", manifest(), SLOTS, {0: STEP_0})
 
 
-def test_a_failed_write_leaves_the_old_file(folder, monkeypatch):
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file(folder, monkeypatch, call):
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
-    def full(handle):
+    def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(InputError, match="no space left on device"):
         write_run(folder, manifest(), SLOTS, {0: STEP_0 * 2, 1: STEP_1})
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before

@@ -54,6 +54,8 @@ def make(store, method="mib", seed=0, hits=((90, 80), (60, 40, 50), (30, 20, 10,
         "seed": seed,
         "recipe": "0123456789abcdef",
         "status": "complete",
+        "single_step": method == "joint",
+        "protocol_digest": "d1",
         "class_names": NAMES,
         "step_classes": STEPS,
         "background_evaluated": True,
@@ -106,8 +108,9 @@ def test_scores_of_joint_training(tmp_path):
 
 def test_an_absent_class_is_left_out_even_if_it_is_predicted(tmp_path):
     run = make(tmp_path, absent=(2,))
-    run.counts[2][2, 0, 0] -= 5
-    run.counts[2][2, 0, 2] += 5  # five background pixels taken for the class
+    for counts in run.counts.values():
+        counts[2, 0, 0] -= 5
+        counts[2, 0, 2] += 5  # five background pixels taken for the class
     background = 95 / (100 + 70 + 90 + 60)
     assert score(run).absent == (2,)
     assert score(run).old == pytest.approx(100 * (background + 0.3) / 2)
@@ -182,6 +185,7 @@ def test_recipes_of_one_method_are_never_averaged(tmp_path):
         {"order": "b", "step_classes": [[2, 1], [3], [4]]},
         {"step_classes": [[2, 1], [3], [4]]},  # another protocol of the same name
         {"evaluation": {"split": "dev", "size": 64}},
+        {"protocol_digest": "d2"},  # the same classes, other images
         {"pixels": 200},  # other images under the same name
     ],
 )
@@ -310,6 +314,23 @@ def test_report_filters_by_protocol(tmp_path):
     assert both.count("after every step") == 1  # nothing to add for one step
     with pytest.raises(InputError, match="unknown protocol of a run 'pets_2-2': did you mean 'pets_2-1'"):
         report(tmp_path, protocol="pets_2-2")
+
+
+def test_report_of_chosen_runs(tmp_path):
+    for method in ("mib", "plop"):
+        make(tmp_path, method, run=f"run-{method}")
+    text = report(tmp_path, runs=["run-plop", "not-there"]).text
+    assert "plop" in text
+    assert "mib" not in text
+    with pytest.raises(InputError, match="none of the runs asked for is in .*: not-there"):
+        report(tmp_path, runs=["not-there"])
+
+
+def test_a_report_prints_as_its_text_and_its_files(tmp_path):
+    make(tmp_path)
+    made = report(tmp_path, formats=("terminal", "csv"))
+    assert str(made).startswith(made.text)
+    assert str(made).splitlines()[-2:] == [f"written: {path}" for path in made.paths]
 
 
 def test_report_refuses_what_it_does_not_know(tmp_path):

@@ -1,0 +1,45 @@
+"""Runs of the command line on tiny networks and a handful of rendered scenes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bench.cli import main
+
+SMALL = [
+    "--track", "demo", "--backbone", "deeplab", "train.crop=32", "train.batch=4", "train.base.iterations=4",
+    "train.increment.iterations=3", "data.train_images=80", "data.val_images=20", "device=cpu", "threads=1",
+]  # fmt: skip
+
+
+@pytest.fixture
+def bench(tmp_path, capsys, monkeypatch):
+    """Calls the command line in this process, in an empty folder: bench("run", ...) -> (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def spawn(tmp_path):
+    """Starts the command line as a process of its own in an empty folder."""
+
+    def start(*arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "bench", *map(str, arguments)],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    return start
+
+
+def run_arguments(methods: str, *more: str, protocol: str = "voc_10-5") -> list[str]:
+    return ["run", "--methods", methods, "--protocol", protocol, *SMALL, *more]

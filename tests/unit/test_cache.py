@@ -1,0 +1,157 @@
+"""The step cache and the rolling checkpoint: whole or not at all, damage found, training goes on exactly."""
+
+import json
+import multiprocessing
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from bench import rolling
+from bench.cache import META, WEIGHTS, CorruptEntry, StepCache
+from bench.rolling import Position
+
+KEY = "ab" * 32
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return StepCache(tmp_path / "cache")
+
+
+def publish(cache, key=KEY):
+    tensors = {"network.weight": torch.arange(6.0).view(2, 3), "network.count": torch.tensor(7)}
+    cache.publish(key, tensors, {"images": 3}, [{"iteration": 20, "ce": 0.5}, {"iteration": 40, "ce": 0.25, "kd": 1.0}])
+    return tensors
+
+
+def test_what_is_published_comes_back(cache):
+    assert not cache.intact(KEY)
+    tensors = publish(cache)
+    assert cache.intact(KEY)
+    loaded = cache.load(KEY)
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    assert cache.meta(KEY)["images"] == 3
+    assert [row["kd"] for row in cache.log(KEY)] == ["", "1.0"]
+    assert cache.keys() == [KEY]
+
+
+def test_publishing_leaves_nothing_but_the_entry_and_removes_the_rolling_checkpoint(cache):
+    cache.rolling_path(KEY).parent.mkdir(parents=True)
+    cache.rolling_path(KEY).write_bytes(b"half a step")
+    publish(cache)
+    assert not cache.rolling_path(KEY).exists()
+    assert [path.name for path in (cache.root / "steps").iterdir()] == [KEY]
+
+
+def test_a_failing_publish_leaves_nothing(cache, monkeypatch):
+    monkeypatch.setattr("bench.cache.write_rows", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        publish(cache)
+    assert list((cache.root / "steps").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "garbled record"])
+def test_damage_is_found_and_put_aside(cache, damage):
+    publish(cache)
+    weights = cache.step_folder(KEY) / WEIGHTS
+    if damage == "flip":
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    elif damage == "truncate":
+        weights.write_bytes(weights.read_bytes()[:-4])
+    elif damage == "remove":
+        weights.unlink()
+    else:
+        (cache.step_folder(KEY) / META).write_text("{")
+    with pytest.raises(CorruptEntry):
+        cache.verify(KEY)
+    assert not cache.intact(KEY)
+    assert cache.keys() == []
+    assert len(list((cache.root / "quarantine").iterdir())) == 1
+    publish(cache)
+    assert cache.intact(KEY)
+
+
+def test_counts_come_back_and_damaged_ones_are_dropped(cache):
+    counts = np.arange(3 * 4 * 2, dtype=np.int64).reshape(3, 4, 2)
+    assert cache.load_counts(KEY) is None
+    cache.publish_counts(KEY, counts)
+    assert np.array_equal(cache.load_counts(KEY), counts)
+    path = cache.root / "counts" / f"{KEY}.npz"
+    path.write_bytes(path.read_bytes()[:40])
+    assert cache.load_counts(KEY) is None
+    assert not path.exists()
+
+
+def hold(root, held, release):
+    with StepCache(root).lock(KEY, lambda: None):
+        held.set()
+        release.wait(30)
+
+
+def test_a_second_process_waits_for_the_lock_and_says_so(cache):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(cache.root, held, release))
+    process.start()
+    assert held.wait(60)
+    said = []
+
+    def waiting():
+        said.append(time.monotonic())
+        release.set()
+
+    with cache.lock(KEY, waiting):
+        process.join(30)
+    assert len(said) == 1
+
+
+def learner(optimiser_class, **options):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
+    return model, optimiser_class(model.parameters(), lr=0.1, **options)
+
+
+def advance(model, optimiser, iterations):
+    for i in iterations:
+        inputs = torch.randn(8, 5, generator=torch.Generator().manual_seed(i))
+        model(inputs).pow(2).mean().backward()  # dropout draws from the global generator
+        optimiser.step()
+        optimiser.zero_grad()
+
+
+@pytest.mark.parametrize(
+    ("optimiser_class", "options"),
+    [(torch.optim.SGD, {"momentum": 0.9, "nesterov": True}), (torch.optim.AdamW, {"weight_decay": 0.1}), (torch.optim.SGD, {})],
+)
+def test_training_goes_on_from_a_rolling_checkpoint_bit_for_bit(tmp_path, optimiser_class, options):
+    model, optimiser = learner(optimiser_class, **options)
+    advance(model, optimiser, range(10))
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+
+    model, optimiser = learner(optimiser_class, **options)
+    advance(model, optimiser, range(4))
+    position = Position(4, [{"iteration": 4, "ce": 0.1 + 0.2}], 1.5)
+    rolling.save(tmp_path / "at.safetensors", model, optimiser, position)
+    advance(model, optimiser, range(50, 55))  # leaves every state changed
+
+    model, optimiser = learner(optimiser_class, **options)
+    torch.manual_seed(99)
+    assert rolling.load(tmp_path / "at.safetensors", model, optimiser) == position
+    advance(model, optimiser, range(4, 10))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a checkpoint", json.dumps({"a": 1}).encode()])
+def test_without_a_readable_checkpoint_training_starts_at_the_start(tmp_path, content):
+    model, optimiser = learner(torch.optim.SGD)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    if content is not None:
+        (tmp_path / "at.safetensors").write_bytes(content)
+    assert rolling.load(tmp_path / "at.safetensors", model, optimiser) == Position()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
