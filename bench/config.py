@@ -1,6 +1,7 @@
 """The typed configuration of a run, and how command-line overrides become configurations (Hydra).
 
-`bench.yaml` composes a track, a backbone and the recipe of that pair over the schema here; each registered method has one node
+`bench.yaml` composes a track, a backbone and the recipe of that pair over the schema here; each registered method
+has one node
 of its own options under its name, so `mib.kd=100` touches MiB alone.
 """
 
@@ -119,7 +120,8 @@ def register(references: Sequence[str] = ()) -> None:
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """Every combination of swept values (`seed=0,1`), one list of overrides a run, in the order Hydra would run them."""
+    """Every combination of swept values (`seed=0,1`), one list of overrides a run, in the order Hydra would run
+    them."""
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as fault:
@@ -147,7 +149,9 @@ def configurations(overrides: Sequence[str], references: Sequence[str] = ()) -> 
 def one_line(fault: Exception) -> str:
     """Hydra's message of a wrong override without its hints about Hydra."""
     lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    kept = [line for line in lines if not re.match(r"(To append|full_key|object_type|See https?:|reference_type)", line)]
+    kept = [
+        line for line in lines if not re.match(r"(To append|full_key|object_type|See https?:|reference_type)", line)
+    ]
     return ": ".join(line.rstrip(":.") for line in kept[:2])
 
 

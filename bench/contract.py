@@ -160,14 +160,18 @@ def check_teacher(trial: Trial) -> None:
     trial.enter(method, 1)
     if method.teacher is None:
         if trial.found.method.uses_teacher:
-            raise Broken("uses_teacher is set, but there is no teacher in step 1: begin_step must call the base class's")
+            raise Broken(
+                "uses_teacher is set, but there is no teacher in step 1: begin_step must call the base class's"
+            )
         return
     trial.train(method, 1)
     _same(before, method.teacher.state_dict(), "the teacher changed while its student was trained")
     if method.teacher.training or any(p.requires_grad for p in method.teacher.parameters()):
         raise Broken("the teacher must be in eval mode and need no gradient")
     teacher_tensors = {id(p) for p in method.teacher.parameters()}
-    if any("teacher" in name for name in method.state_dict()) or any(id(p) in teacher_tensors for p in method.parameters()):
+    if any("teacher" in name for name in method.state_dict()) or any(
+        id(p) in teacher_tensors for p in method.parameters()
+    ):
         raise Broken("the teacher is part of the method's parameters or state: keep it with keep_teacher()")
 
 

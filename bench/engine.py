@@ -45,9 +45,10 @@ class Engine:
         self.cache = workspace.cache
         self.folder = workspace.store / plan.run_id
         self.learner = Learner(plan, self.cache, machine)
-        self.table = plan.spec.protocol.evaluation_table()
         rendered = plan.spec.config.data.name == "shapes"  # kept in memory: a process for them costs more than it saves
-        self.workers = machine.workers if machine.workers is not None else 0 if rendered else min(8, os.cpu_count() or 1)
+        self.workers = (
+            machine.workers if machine.workers is not None else 0 if rendered else min(8, os.cpu_count() or 1)
+        )
         self.pin = machine.device.type == "cuda"
 
     def run(self) -> Outcome:
@@ -79,7 +80,11 @@ class Engine:
                 traceback.print_exc()
             outcome.status = "failed"
             outcome.error = str(fault) if expected else f"{type(fault).__name__}: {fault}"
-            failure = {"status": "failed", "error": outcome.error, "exit_code": 2 if isinstance(fault, InputError) else 1}
+            failure = {
+                "status": "failed",
+                "error": outcome.error,
+                "exit_code": 2 if isinstance(fault, InputError) else 1,
+            }
             self._write({**record, **failure}, counts, log)
         return outcome
 
@@ -200,7 +205,7 @@ class Engine:
             return counts
         images, section = self.plan.evaluation, self.plan.spec.config.evaluation
         method = self.learner.hold(index)
-        loader = make_eval_loader(images.data, self.table, section.size, section.batch, self.workers, self.pin)
+        loader = make_eval_loader(self.plan.evaluation_view, section.size, section.batch, self.workers, self.pin)
         normalise = self.machine.normaliser(method.network.mean, method.network.std)
         scopes = image_scopes(images.rows, step.step)
         with self.reporter.evaluating(step, len(images.indices)) as progress:

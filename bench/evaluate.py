@@ -1,4 +1,5 @@
-"""Evaluation: the predictions of one step's network against the masks, as integer counts. Scores are derived elsewhere."""
+"""Evaluation: the predictions of one step's network against the masks, as integer counts. Scores are derived
+elsewhere."""
 
 from collections.abc import Callable, Iterable
 
@@ -16,7 +17,8 @@ SCOPES = 3
 
 
 def image_scopes(presence: np.ndarray, step: Step) -> np.ndarray:
-    """The scope of every image at `step`, from its whole mask: 0 no seen class, 1 seen classes only, 2 seen and future ones.
+    """The scope of every image at `step`, from its whole mask: 0 no seen class, 1 seen classes only, 2 seen and
+    future ones.
 
     presence: bool (N, n_classes + 1), column = class id; background does not count. Returns int64 (N,).
     """
@@ -49,7 +51,8 @@ def evaluate(
     normalise: Normaliser,
     progress: Callable[[int], None],
 ) -> np.ndarray:
-    """Counts of the current step over all batches, int64 (3 scopes, true slot in the full protocol order, predicted slot).
+    """Counts of the current step over all batches, int64 (3 scopes, true slot in the full protocol order, predicted
+    slot).
 
     scopes: (N,) for the images in the order of the batches. `progress(images done)` is called after each batch.
     """
@@ -69,6 +72,7 @@ def evaluate(
         progress(done)
     if lowest < 0 or highest >= shape[2]:
         raise ValueError(
-            f"predict() of {type(method).__name__} gave slots {int(lowest)}..{int(highest)}; step {method.step.index} has slots 0..{shape[2] - 1}"
+            f"predict() of {type(method).__name__} gave slots {int(lowest)}..{int(highest)}; "
+            f"step {method.step.index} has slots 0..{shape[2] - 1}"
         )
     return counts.cpu().numpy()

@@ -42,13 +42,16 @@ def verify(store: Path) -> int:
 
 
 def collect(store: Path, dry_run: bool) -> int:
-    """Removes steps that no run refers to, unfinished checkpoints, and quarantine. Do not run it while jobs are running."""
+    """Removes steps that no run refers to, unfinished checkpoints, and quarantine. Do not run it while jobs are
+    running."""
     cache = StepCache(store / "cache")
     runs, problems = read_runs(store)
     if problems:
         print("nothing removed, since runs cannot be read: " + "; ".join(problems))
         return 1
-    needed = {step[name] for run in runs for step in run.manifest["steps"] for name in ("key", "base_key", "counts_key")}
+    needed = {
+        step[name] for run in runs for step in run.manifest["steps"] for name in ("key", "base_key", "counts_key")
+    }
     waste = [cache.step_folder(key) for key in cache.keys() if key not in needed]
     waste += [path for path in (cache.root / "counts").glob("*.npz") if path.stem not in needed]
     waste += [*(cache.root / "rolling").glob("*"), *(cache.root / "quarantine").glob("*")]

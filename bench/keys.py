@@ -6,7 +6,8 @@ from typing import Any
 
 
 def digest(value: Any) -> str:
-    """The sha256, in hex, of the canonical JSON of `value` (plain types only; a float is written as its shortest repr)."""
+    """The sha256, in hex, of the canonical JSON of `value` (plain types only; a float is written as its shortest
+    repr)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

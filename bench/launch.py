@@ -32,7 +32,8 @@ class Prepared:
 
 
 def prepare(overrides: Sequence[str], references: Sequence[str]) -> Prepared:
-    """Composes, checks and plans every run that the overrides describe. Raises InputError before anything is written."""
+    """Composes, checks and plans every run that the overrides describe. Raises InputError before anything is
+    written."""
     specs = [resolve(config) for config in configurations(overrides, references)]
     skipped = [(spec, spec.unsupported) for spec in specs if spec.unsupported]
     workspace = workspace_of(specs[0].config.store)
@@ -66,7 +67,10 @@ def launch(overrides: Sequence[str], references: Sequence[str], launcher: str | 
 
 def multirun(overrides: Sequence[str], launcher: str | None) -> None:
     """Hydra's sweep over the overrides: one call of `job` for each combination."""
-    arguments = [*QUIET, *([f"hydra/launcher={'submitit_slurm' if launcher == 'slurm' else launcher}"] if launcher else [])]
+    arguments = [
+        *QUIET,
+        *([f"hydra/launcher={'submitit_slurm' if launcher == 'slurm' else launcher}"] if launcher else []),
+    ]
     original = sys.argv
     with tempfile.TemporaryDirectory(prefix="ciss-bench-") as scratch:
         sys.argv = ["bench", "--multirun", *overrides, *arguments, f"hydra.sweep.dir={scratch}"]

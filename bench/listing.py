@@ -29,7 +29,9 @@ def print_protocols() -> None:
     for name in protocols.names():
         protocol = protocols.load(name)
         sizes = [len(step.new) for step in protocol.steps]
-        counts = [" ".join(map(str, protocols.step_counts(name, setting) or ())) for setting in ("overlapped", "disjoint")]
+        counts = [
+            " ".join(map(str, protocols.step_counts(name, setting) or ())) for setting in ("overlapped", "disjoint")
+        ]
         table.add_row(name, f"{sizes[0]}, then {sizes[1]} at a time", str(len(sizes)), *counts)
     console.print(table)
     console.print(

@@ -45,7 +45,11 @@ def manifest(plan: RunPlan, machine: Machine) -> dict[str, Any]:
         "class_names": list(protocol.class_names),
         "step_classes": [list(step.new) for step in protocol.steps],
         "background_evaluated": protocols.dataset(protocol.dataset).background_counted,
-        "evaluation": {"split": config.evaluation.split, "size": config.evaluation.size, "images": len(plan.evaluation.indices)},
+        "evaluation": {
+            "split": config.evaluation.split,
+            "size": config.evaluation.size,
+            "images": len(plan.evaluation.indices),
+        },
         "protocol_digest": protocol.digest,
         "command": sys.argv,
         "config": {**asdict(config), spec.found.name: asdict(spec.options)},

@@ -17,7 +17,9 @@ def print_overview(prepared: Prepared, keys: bool) -> None:
     """Prints one line a run, one sign a step; then what is to be trained in all."""
     console = Console()
     cache = prepared.workspace.cache
-    table = Table("run", "seed", "steps", "to train", "iterations", title=LEGEND, title_style="dim", title_justify="left")
+    table = Table(
+        "run", "seed", "steps", "to train", "iterations", title=LEGEND, title_style="dim", title_justify="left"
+    )
     promised: dict[str, tuple[RunPlan, StepPlan]] = {}
     total = 0
     for plan in prepared.plans:
@@ -62,7 +64,8 @@ def plan_steps(promised: dict[str, tuple[RunPlan, StepPlan]], plan: RunPlan) -> 
 
 
 def _time_estimate(prepared: Prepared, due: Iterable[tuple[RunPlan, StepPlan]]) -> str:
-    """From the seconds that steps of this store took; a method that was never trained is guessed from the same network."""
+    """From the seconds that steps of this store took; a method that was never trained is guessed from the same
+    network."""
     seconds: dict[tuple[str, str | None], list[float]] = {}
     for key in prepared.workspace.cache.keys():
         meta = prepared.workspace.cache.meta(key)

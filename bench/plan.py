@@ -39,6 +39,7 @@ class RunPlan:
     recipe: str
     steps: tuple[StepPlan, ...]
     evaluation: Images
+    evaluation_view: StepView
 
     @cached_property
     def state_bytes(self) -> int:
@@ -58,6 +59,9 @@ def make_plan(spec: RunSpec, workspace: Workspace) -> RunPlan:
     training, evaluation = workspace.training_images(spec), workspace.evaluation_images(spec)
     protocol = spec.protocol
     data_digest = digest([training.presence.digest, evaluation.presence.digest])
+    evaluation_view = step_view(
+        evaluation.data, evaluation.indices, protocol.evaluation_table(), evaluation.presence.digest
+    )
     steps: list[StepPlan] = []
     for position, step in _steps(spec):
         listed = protocol_images(protocol, step, training.presence.matrix, training.data.ids)
@@ -68,16 +72,16 @@ def make_plan(spec: RunSpec, workspace: Workspace) -> RunPlan:
         counts_key = digest(
             {
                 "step": key,
-                "images": digest([evaluation.presence.digest, evaluation.indices.tolist()]),
+                "view": evaluation_view.digest,
                 "size": spec.config.evaluation.size,
                 "seen": list(step.seen),
-                "slots": list(protocol.slot_ids),
                 "version": evaluate.VERSION,
             }
         )
         iterations = _iterations(spec, step.index, len(images))
         steps.append(StepPlan(position, step.visible(), view, iterations, base_key, key, counts_key))
-    return RunPlan(spec, spec.run_id(data_digest), spec.recipe_digest(data_digest), tuple(steps), evaluation)
+    recipe, run_id = spec.recipe_digest(data_digest), spec.run_id(data_digest)
+    return RunPlan(spec, run_id, recipe, tuple(steps), evaluation, evaluation_view)
 
 
 def _steps(spec: RunSpec) -> list[tuple[int, ProtocolStep]]:

@@ -1,6 +1,8 @@
-"""The rolling checkpoint within a step: one safetensors file that holds everything that training needs to go on exactly.
+"""The rolling checkpoint within a step: one safetensors file that holds everything that training needs to go on
+exactly.
 
-Tensors: the method's state, the optimiser's state, the generators' states. Everything else is JSON in the file's metadata.
+Tensors: the method's state, the optimiser's state, the generators' states. Everything else is JSON in the file's
+metadata.
 """
 
 import json
@@ -67,6 +69,10 @@ def load(path: Path, method: nn.Module, optimiser: Optimizer) -> Position:
     torch.set_rng_state(tensors["random.cpu"])
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(
-            [tensors[f"random.cuda.{index}"] for index in range(torch.cuda.device_count()) if f"random.cuda.{index}" in tensors]
+            [
+                tensors[f"random.cuda.{index}"]
+                for index in range(torch.cuda.device_count())
+                if f"random.cuda.{index}" in tensors
+            ]
         )
     return Position(**plain["position"])

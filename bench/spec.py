@@ -63,7 +63,11 @@ class RunSpec:
     @cached_property
     def network_recipe(self) -> dict[str, Any]:
         """The network and the digest of its initial weights."""
-        return {"name": self.network.name, "image_size": self.network.image_size, "weights": weights_digest(self.network)}
+        return {
+            "name": self.network.name,
+            "image_size": self.network.image_size,
+            "weights": weights_digest(self.network),
+        }
 
     @cached_property
     def method_recipe(self) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Training one step: the loop, the schedule, the optimiser. No synchronisation with the device but every LOG_EVERY iterations."""
+"""Training one step: the loop, the schedule, the optimiser. No synchronisation with the device but every LOG_EVERY
+iterations."""
 
 import math
 import time
@@ -37,7 +38,8 @@ class StepTraining:
 
 
 def rate(recipe: TrainSection, phase: Phase, iteration: int, iterations: int) -> float:
-    """The learning rate of an iteration: linear warm-up, then constant or poly (1 - i/n)^power; restarted in each step."""
+    """The learning rate of an iteration: linear warm-up, then constant or poly (1 - i/n)^power; restarted in each
+    step."""
     warm = recipe.warmup * iterations
     rise = min(1.0, (iteration + 1) / warm) if warm > 0 else 1.0
     decay = (1 - iteration / iterations) ** recipe.power if recipe.schedule == "poly" else 1.0
@@ -62,7 +64,8 @@ def train_step(
 ) -> Position:
     """Trains `method` through its current step, from the rolling checkpoint if there is one.
 
-    `progress(iteration, mean losses, images a second)` is called at every log row. Returns the final position with the whole log.
+    `progress(iteration, mean losses, images a second)` is called at every log row. Returns the final position with
+    the whole log.
     Raises NonFiniteLoss when a loss is not finite.
     """
     recipe, n = training.recipe, training.iterations

@@ -1,4 +1,5 @@
-"""What the runs of one process share: the store, its step cache, and each data set with its presence matrix, opened once."""
+"""What the runs of one process share: the store, its step cache, and each data set with its presence matrix, opened
+once."""
 
 import os
 import tempfile
@@ -57,7 +58,8 @@ class Workspace:
             ) from fault
 
     def training_images(self, spec: RunSpec) -> Images:
-        """All images that may be trained on: the training split, less the held-out tenth when that is what is evaluated."""
+        """All images that may be trained on: the training split, less the held-out tenth when that is what is
+        evaluated."""
         images = self._split(spec, "train")
         if spec.config.evaluation.split != "dev":
             return images

@@ -51,7 +51,8 @@ class Term(NamedTuple):
 class BaseRecipe:
     """What a method decides about step 0. Two methods with equal base recipes share one trained network.
 
-    The engine adds what it owns itself: network, initial weights, data view, schedule, batch, augmentation, precision, seed.
+    The engine adds what it owns itself: network, initial weights, data view, schedule, batch, augmentation,
+    precision, seed.
     """
 
     loss: str = "cross_entropy"  # the name of what `forward` computes in step 0
@@ -68,9 +69,11 @@ class MethodConfig:
 class Method(nn.Module, ABC):
     """One class-incremental learner.
 
-    Life of a run, for each step: begin_step -> prepare -> parameter_groups -> forward ... forward -> end_step -> predict.
-    A cached step is loaded by replaying `begin_step` for every step up to it, then `load_state_dict`: so `begin_step` may only
-    change structure, and everything learned must live in parameters and buffers.
+    Life of a run, for each step:
+    begin_step -> prepare -> parameter_groups -> forward ... forward -> end_step -> predict.
+
+    A cached step is loaded by replaying `begin_step` for every step up to it, then `load_state_dict`: so `begin_step`
+    may only change structure, and everything learned must live in parameters and buffers.
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
@@ -87,7 +90,8 @@ class Method(nn.Module, ABC):
         self.config = config
         self.network = network
         self.step: Step | None = None
-        # Set around nn.Module's registration: the teacher is neither a parameter, nor a state, nor reached by `.train()`.
+        # Set around nn.Module's registration: the teacher is neither a parameter, nor a state, nor reached by
+        # `.train()`.
         object.__setattr__(self, "teacher", None)
 
     @classmethod

@@ -1,13 +1,15 @@
 """MiB: modelling the background (Cermelli et al., CVPR 2020, arXiv 2002.00718).
 
-Equation of the paper -> here
-    eq. 5-6   unbiased cross-entropy: background stands for itself and every old class   losses.unbiased_cross_entropy
-    eq. 8-9   unbiased distillation: the teacher's background stands for the new classes  losses.unbiased_distillation
-    eq. 10-11 new classifiers start from the background's, its probability shared out     growing_head.background_initialisation
+The paper's parts -> here
+    unbiased cross-entropy: background stands for itself and every old class      losses.unbiased_cross_entropy
+    unbiased distillation: the teacher's background stands for every new class    losses.unbiased_distillation
+    new classifiers start as the background, which shares its probability out     growing_head.background_initialisation
 
-Known deviations: the distillation divides by the number of old slots, as the official code does and the equation does not.
-On the mask-transformer segmenter, which the paper does not have, new class tokens are copies of the background token and the
-class-axis norm's bias takes the place of the classifier's bias: the rule is ours there, and exact only up to that norm.
+Known deviations. The distillation divides by the number of old slots, as the official code does and the paper does not.
+The cross-entropy is a mean over labelled pixels; official training has no other pixels, because void is background there
+(train.void=background). On the mask-transformer segmenter, which the paper does not have, new class tokens are copies of
+the background's, and the bias of the class-axis norm takes the place of the classifier's: that rule is ours, and keeps the
+probabilities only approximately.
 """
 
 from dataclasses import dataclass

@@ -60,9 +60,7 @@ def _protocol(path: Path, fields: dict, setting: str, order: str | Iterable[int]
     info = dataset(str(fields["dataset"]))
     sizes = fields["classes_per_step"]
     if not isinstance(sizes, list) or not all(type(size) is int for size in sizes):
-        raise InputError(
-            f"classes_per_step must be whole numbers, such as [15, 1, 1, 1, 1, 1], not {sizes!r}"
-        )
+        raise InputError(f"classes_per_step must be whole numbers, such as [15, 1, 1, 1, 1, 1], not {sizes!r}")
 
     stated = fields.get("setting")
     if stated is not None and setting not in (stated, "overlapped"):
@@ -81,9 +79,7 @@ def _name(name: object) -> str:
     if grammar.is_name(name):
         raise InputError(f"{name!r} names a built-in protocol: give this one its own with the key name")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError(
-            f"bad name {name!r}: give one of letters, digits, '.', '_' and '-' with the key name"
-        )
+        raise InputError(f"bad name {name!r}: give one of letters, digits, '.', '_' and '-' with the key name")
     return name
 
 

@@ -69,9 +69,7 @@ def _indivisible(name: str, info: DatasetInfo, base: int, increment: int) -> Inp
         reason = f"{info.name} has {n} classes, so a base of {base} leaves none to learn later"
     else:
         reason = f"{base} classes and then {increment} at a time do not add up to the {n} of {info.name}"
-    return InputError(
-        f"unknown protocol {name!r}: {reason}; {_did_you_mean(usual[:2] + others[:2]).rstrip()}"
-    )
+    return InputError(f"unknown protocol {name!r}: {reason}; {_did_you_mean(usual[:2] + others[:2]).rstrip()}")
 
 
 def _did_you_mean(near: list[str]) -> str:

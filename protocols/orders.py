@@ -71,9 +71,7 @@ def _checked(info: DatasetInfo, order: Iterable[int]) -> tuple[int, ...]:
     }
     if any(faults.values()):
         found = "; ".join(f"{fault} {', '.join(map(str, some))}" for fault, some in faults.items() if some)
-        raise InputError(
-            f"class order of {info.name}: give every class id from 1 to {info.n_classes} once ({found})"
-        )
+        raise InputError(f"class order of {info.name}: give every class id from 1 to {info.n_classes} once ({found})")
     return ids
 
 

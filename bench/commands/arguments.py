@@ -30,7 +30,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", required=True, metavar="P", help="e.g. voc_10-1, ade_100-10, or a YAML file")
     parser.add_argument("--setting", metavar="S", help="overlapped (default), disjoint or sequential")
     parser.add_argument("--seeds", default="0", metavar="0,1,2", help="default: 0")
-    parser.add_argument("--track", choices=TRACKS, help="unified (default): full size; demo: tiny networks, rendered scenes")
+    parser.add_argument(
+        "--track", choices=TRACKS, help="unified (default): full size; demo: tiny networks, rendered scenes"
+    )
     parser.add_argument("--backbone", choices=BACKBONES, help="segmenter (default, ViT) or deeplab (ResNet)")
     parser.add_argument("--data", metavar="NAME", help="voc, ade or shapes; default: the protocol's own")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="see below")
@@ -77,7 +79,16 @@ def quoted(value: str) -> str:
 
 def command_line(command: str, arguments: argparse.Namespace) -> str:
     """The command that these arguments came from, to be typed again."""
-    words = ["bench", command, "--methods", arguments.methods, "--protocol", arguments.protocol, "--seeds", arguments.seeds]
+    words = [
+        "bench",
+        command,
+        "--methods",
+        arguments.methods,
+        "--protocol",
+        arguments.protocol,
+        "--seeds",
+        arguments.seeds,
+    ]
     for name in ("setting", "track", "backbone", "data"):
         value = getattr(arguments, name)
         words += [f"--{name}", value] if value else []

@@ -8,8 +8,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "cache",
         help="list, verify or clear trained steps",
-        description="list: every trained step. verify: check each against its sha256 and put damaged ones into quarantine. "
-        "gc: remove steps and counts that no run of the store refers to, unfinished checkpoints and quarantine.",
+        description="list: every trained step. verify: check each against its sha256 and put damaged ones into "
+        "quarantine. gc: remove steps and counts that no run of the store refers to, unfinished checkpoints "
+        "and quarantine.",
     )
     parser.add_argument("action", choices=("list", "verify", "gc"))
     parser.add_argument("--store", default="runs", metavar="PATH", help="default: runs")

@@ -9,8 +9,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "plan",
         help="show what `bench run` would do with the same arguments",
-        description="Shows what `bench run` would do: which steps are cached, which are shared between runs, which would be trained, "
-        "and what that takes.",
+        description="Shows what `bench run` would do: which steps are cached, which are shared between runs, "
+        "which would be trained, and what that takes.",
     )
     add_run_arguments(parser)
     parser.add_argument("--keys", action="store_true", help="also list every step with its key")

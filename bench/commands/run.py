@@ -9,11 +9,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "run",
         help="train and evaluate methods through the steps of a protocol",
-        description="Trains and evaluates methods through the steps of a protocol. Steps that are cached are not trained again; "
-        "a killed command goes on where it was when it is given again.",
+        description="Trains and evaluates methods through the steps of a protocol. Steps that are cached are not "
+        "trained again; a killed command goes on where it was when it is given again.",
     )
     add_run_arguments(parser)
-    parser.add_argument("--launcher", choices=("joblib", "slurm"), help="run the runs in parallel (needs the extra of that name)")
+    parser.add_argument(
+        "--launcher", choices=("joblib", "slurm"), help="run the runs in parallel (needs the extra of that name)"
+    )
     parser.set_defaults(execute=execute)
 
 

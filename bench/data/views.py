@@ -117,21 +117,14 @@ def make_loader(
     return Batches(source, range(first_iteration, iterations), workers, pin_memory)
 
 
-def make_eval_loader(
-    data: SegmentationData,
-    table: np.ndarray,
-    size: int | None,
-    batch: int,
-    workers: int,
-    pin_memory: bool = False,
-) -> "Batches":
-    """All images of `data` in order, in batches of `batch` and a shorter last one if need be.
+def make_eval_loader(view: StepView, size: int | None, batch: int, workers: int, pin_memory: bool = False) -> "Batches":
+    """All images of `view` in order, in batches of `batch` and a shorter last one if need be.
 
-    table: uint8 (256,), class id to slot. size: see `EvalTransform`; whole images (None) come one at a time.
+    size: see `EvalTransform`; whole images (None) come one at a time.
     """
     batch = 1 if size is None else batch
-    source = _EvalSource(data, table, EvalTransform(size), batch)
-    return Batches(source, range(-(-len(data) // batch)), workers, pin_memory)
+    source = _EvalSource(view, EvalTransform(size), batch)
+    return Batches(source, range(-(-len(view) // batch)), workers, pin_memory)
 
 
 class Batches(Iterable[RawBatch]):
@@ -198,13 +191,13 @@ class _TrainSource(_Source):
 
 
 class _EvalSource(_Source):
-    def __init__(self, data: SegmentationData, table: np.ndarray, transform: EvalTransform, batch: int) -> None:
-        self.data, self._table, self._transform, self._batch = data, table, transform, batch
+    def __init__(self, view: StepView, transform: EvalTransform, batch: int) -> None:
+        self.data, self._view, self._transform, self._batch = view.data, view, transform, batch
 
     def pairs(self, number: int) -> Iterator[tuple[Tensor, Tensor, str]]:
         first = number * self._batch
-        for index in range(first, min(first + self._batch, len(self.data))):
-            yield *self._transform(*self.data.load(index), self._table), self.data.ids[index]
+        for index in self._view.indices[first : first + self._batch].tolist():
+            yield *self._transform(*self.data.load(index), self._view.table), self.data.ids[index]
 
 
 def _as_is(batch: RawBatch | _Refused) -> RawBatch | _Refused:

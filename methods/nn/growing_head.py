@@ -12,7 +12,7 @@ INITIALISATIONS = ("background", "random")
 
 
 def background_initialisation(weight: Tensor, bias: Tensor, n_new: int) -> tuple[Tensor, Tensor]:
-    """Classifier after a step of n_new classes, whose slots all start as the background (MiB, equations 10-11).
+    """Classifier after a step of n_new classes, whose slots all start as the background (MiB's initialisation).
 
     New slots copy the background's weight; they and the background share its probability: each gets the
     background's bias minus log(n_new + 1). At the start p(background) + sum p(new) therefore equals

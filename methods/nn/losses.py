@@ -18,7 +18,7 @@ from protocols.protocol import VOID
 
 
 def unbiased_cross_entropy(logits: Tensor, labels: Tensor, n_old: int) -> Tensor:
-    """Cross entropy per pixel in which background stands for background or any old class (MiB, equations 5-6).
+    """Cross entropy per pixel in which background stands for background or any old class (MiB).
 
     In the labels of a step the old classes are background, so p(background) = sum_{c < n_old} p(c).
 
@@ -32,7 +32,7 @@ def unbiased_cross_entropy(logits: Tensor, labels: Tensor, n_old: int) -> Tensor
 
 
 def unbiased_distillation(logits: Tensor, old_logits: Tensor) -> Tensor:
-    """Distillation in which the teacher's background stands for background or any new class (MiB, equations 8-9).
+    """Distillation in which the teacher's background stands for background or any new class (MiB).
 
     Mean over pixels and old slots of -softmax(z')_c log q_c, with q_0 = p(background) + sum_{c new} p(c) and
     q_c = p(c) otherwise. The division by the number of old slots is the official code's; the paper's equation

@@ -7,11 +7,7 @@ import methods
 from bench.contract import CHECKS, Trial, explain
 from methods.base import Batch, Method, Term, cross_entropy
 
-PAIRS = [
-    (name, backbone)
-    for name in methods.names()
-    for backbone in methods.get(name).method.backbones
-]
+PAIRS = [(name, backbone) for name in methods.names() for backbone in methods.get(name).method.backbones]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))

@@ -16,7 +16,11 @@ MAY_IMPORT = {
     "results": {"protocols"},
     "bench": {"protocols", "methods", "results"},
 }
-FORBIDDEN = {"protocols": {"torch", "pandas", "hydra"}, "results": {"torch", "torchvision", "timm", "hydra"}, "methods": {"hydra"}}
+FORBIDDEN = {
+    "protocols": {"torch", "pandas", "hydra"},
+    "results": {"torch", "torchvision", "timm", "hydra"},
+    "methods": {"hydra"},
+}
 
 
 def imported(path: Path) -> set[str]:

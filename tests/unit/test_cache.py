@@ -112,7 +112,9 @@ def test_a_second_process_waits_for_the_lock_and_says_so(cache):
 
 def learner(optimiser_class, **options):
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
+    model = torch.nn.Sequential(
+        torch.nn.Linear(5, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1)
+    )
     return model, optimiser_class(model.parameters(), lr=0.1, **options)
 
 
@@ -126,7 +128,11 @@ def advance(model, optimiser, iterations):
 
 @pytest.mark.parametrize(
     ("optimiser_class", "options"),
-    [(torch.optim.SGD, {"momentum": 0.9, "nesterov": True}), (torch.optim.AdamW, {"weight_decay": 0.1}), (torch.optim.SGD, {})],
+    [
+        (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        (torch.optim.AdamW, {"weight_decay": 0.1}),
+        (torch.optim.SGD, {}),
+    ],
 )
 def test_training_goes_on_from_a_rolling_checkpoint_bit_for_bit(tmp_path, optimiser_class, options):
     model, optimiser = learner(optimiser_class, **options)

@@ -96,7 +96,7 @@ def test_the_global_random_stream_is_left_alone(data: SegmentationData) -> None:
     """Dropout after a resume must draw what it would have drawn without the interruption."""
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
     stream(data)
-    list(make_eval_loader(data, IDENTITY, 32, 16, 0))
+    list(make_eval_loader(everything(data), 32, 16, 0))
     assert torch.equal(torch.random.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])
 
@@ -165,19 +165,28 @@ def test_the_digest_of_a_view_covers_content_images_and_table(data: Segmentation
     assert len(digests) == 4 and view(data).digest in digests
 
 
+def everything(data: SegmentationData) -> StepView:
+    return step_view(data, np.arange(len(data)), IDENTITY, "content")
+
+
+def test_evaluation_shows_only_the_images_of_its_view(data: SegmentationData) -> None:
+    batches = list(make_eval_loader(step_view(data, np.array([3, 8, 21]), IDENTITY, ""), 32, 2, 0))
+    assert [batch.ids for batch in batches] == [(data.ids[3], data.ids[8]), (data.ids[21],)]
+
+
 def test_evaluation_shows_every_image_once_in_order(data: SegmentationData) -> None:
-    loader = make_eval_loader(data, IDENTITY, 32, 8, 0)
+    loader = make_eval_loader(everything(data), 32, 8, 0)
     batches = list(loader)
     assert len(loader) == 4
     assert [len(batch.ids) for batch in batches] == [8, 8, 8, 6]
     assert tuple(chain.from_iterable(batch.ids for batch in batches)) == data.ids
     assert torch.equal(batches[3].images[5], data.load(29)[0])
     assert torch.equal(batches[3].labels[5], data.load(29)[1])
-    assert same(list(make_eval_loader(data, IDENTITY, 32, 8, 2)), batches)
+    assert same(list(make_eval_loader(everything(data), 32, 8, 2)), batches)
 
 
 def test_whole_images_are_evaluated_one_at_a_time(data: SegmentationData) -> None:
-    batches = list(make_eval_loader(data, IDENTITY, None, 8, 0))
+    batches = list(make_eval_loader(everything(data), None, 8, 0))
     assert len(batches) == 30 and all(len(batch.ids) == 1 for batch in batches)
 
 

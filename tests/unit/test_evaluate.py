@@ -64,13 +64,21 @@ def learner(method_class):
 def raw(predicted, labels):
     images = torch.zeros(len(labels), 3, 4, 4, dtype=torch.uint8)
     images[:, 0] = torch.tensor(predicted, dtype=torch.uint8).view(-1, 1, 1)
-    return RawBatch(images, torch.tensor(labels, dtype=torch.uint8).view(-1, 1, 1).expand(-1, 4, 4), ("x",) * len(labels))
+    return RawBatch(
+        images, torch.tensor(labels, dtype=torch.uint8).view(-1, 1, 1).expand(-1, 4, 4), ("x",) * len(labels)
+    )
 
 
 def test_evaluation_adds_up_batches_with_their_own_scopes():
     stream = [raw([2, 3], [2, 20]), raw([0], [255])]
     counts = evaluate(
-        learner(Fixed), stream, np.array([1, 2, 0]), 21, MACHINE, MACHINE.normaliser((0.5,) * 3, (0.25,) * 3), lambda done: None
+        learner(Fixed),
+        stream,
+        np.array([1, 2, 0]),
+        21,
+        MACHINE,
+        MACHINE.normaliser((0.5,) * 3, (0.25,) * 3),
+        lambda done: None,
     )
     assert counts.shape == (3, 21, 11)
     assert counts[1, 2, 2] == 16 and counts[2, 20, 3] == 16 and counts.sum() == 32

@@ -158,9 +158,7 @@ def test_every_step_of_every_usual_protocol_has_its_images(shared, real_presence
     with (shared / "lists" / "steps.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             listed[row["protocol"], row["setting"]].append((int(row["step"]), int(row["train_images"])))
-    assert {name for name, _ in listed} == set(protocols.names()) and len(listed) == 2 * len(
-        protocols.names()
-    )
+    assert {name for name, _ in listed} == set(protocols.names()) and len(listed) == 2 * len(protocols.names())
     for (name, setting), steps in listed.items():
         protocol = protocols.load(name, setting)
         counts = [len(step_images(real_presence[protocol.dataset], step, setting)) for step in protocol.steps]
