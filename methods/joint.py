@@ -1,6 +1,6 @@
 """Joint training: every class of the protocol labelled at once, in one step. The upper bound.
 
-It sees all images and all labels together, so it is not class-incremental: it bounds what an incremental method can keep.
+It sees all images and all labels together, so it is not class-incremental: it bounds what incremental methods can keep.
 One joint network serves every protocol of the same class order.
 """
 

@@ -5,11 +5,11 @@ The paper's parts -> here
     unbiased distillation: the teacher's background stands for every new class    losses.unbiased_distillation
     new classifiers start as the background, which shares its probability out     growing_head.background_initialisation
 
-Known deviations. The distillation divides by the number of old slots, as the official code does and the paper does not.
-The cross-entropy is a mean over labelled pixels; official training has no other pixels, because void is background there
-(train.void=background). On the mask-transformer segmenter, which the paper does not have, new class tokens are copies of
-the background's, and the bias of the class-axis norm takes the place of the classifier's: that rule is ours, and keeps the
-probabilities only approximately.
+Known deviations. The distillation divides by the number of old slots, as the official code does and the paper does
+not. The cross-entropy is a mean over labelled pixels; official training has no others, because void is background there
+(train.void=background). On the mask-transformer segmenter, which the paper does not have, new class tokens are copies
+of the background's, and the bias of the class-axis norm takes the place of the classifier's: that rule is ours, and
+keeps the probabilities only approximately.
 """
 
 from dataclasses import dataclass

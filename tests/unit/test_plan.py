@@ -1,0 +1,131 @@
+"""Keys: equal training has equal keys, whatever it is called; everything that changes training changes them."""
+
+import pytest
+
+from bench.config import configurations
+from bench.plan import make_plan
+from bench.spec import resolve
+from bench.workspace import Workspace
+
+SMALL = ["track=demo", "backbone=deeplab", "train.crop=32", "data.train_images=60", "data.val_images=10"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    return Workspace(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def plan(workspace):
+    def make(method="mib", protocol="voc_10-5", *overrides):
+        (config,) = configurations([f"method={method}", f"protocol={protocol}", *SMALL, *overrides])
+        return make_plan(resolve(config), workspace)
+
+    return make
+
+
+def keys(run):
+    return [step.key for step in run.steps]
+
+
+def test_methods_with_equal_base_recipes_share_step_0_alone(plan):
+    finetune, mib = keys(plan("finetune")), keys(plan("mib"))
+    assert finetune[0] == mib[0]
+    assert not set(finetune[1:]) & set(mib[1:])
+
+
+def test_protocols_with_the_same_first_classes_share_step_0_alone(plan):
+    one, other = keys(plan("mib", "voc_15-5")), keys(plan("mib", "voc_15-1"))
+    assert one[0] == other[0]
+    assert not set(one[1:]) & set(other[1:])
+    assert keys(plan("mib", "voc_10-5"))[0] != one[0]
+
+
+def test_joint_is_one_step_shared_by_every_protocol_of_its_order(plan):
+    assert keys(plan("joint", "voc_15-5")) == keys(plan("joint", "voc_10-1"))
+    assert [step.position for step in plan("joint", "voc_10-1").steps] == [10]
+    assert keys(plan("joint", "voc_10-1")) != keys(plan("joint", "voc_10-1", "order=b"))
+
+
+def test_methods_see_nothing_of_the_future(plan):
+    for step in plan().steps:
+        assert not hasattr(step.step, "future")
+        assert set(step.step.names) == set(step.step.seen)
+
+
+TRAINING = [  # (override, steps that it changes)
+    ("seed=1", "all"),
+    ("train.optimiser=adamw", "all"),
+    ("train.momentum=0.5", "all"),
+    ("train.weight_decay=0.5", "all"),
+    ("train.schedule=constant", "all"),
+    ("train.power=0.5", "all"),
+    ("train.warmup=0.5", "all"),
+    ("train.batch=3", "all"),
+    ("train.accumulate=2", "all"),
+    ("train.precision=bf16", "all"),
+    ("train.crop=64", "all"),
+    ("train.scale=[0.9,1.1]", "all"),
+    ("train.flip=0.1", "all"),
+    ("train.padding=background", "all"),
+    ("train.void=background", "all"),
+    ("train.base.lr=0.5", "all"),
+    ("train.base.iterations=7", "all"),
+    ("train.base.epochs=7", "all"),
+    ("train.increment.lr=0.5", "later"),
+    ("train.increment.iterations=7", "later"),
+    ("mib.kd=3", "later"),
+    ("mib.unbiased_ce=false", "later"),
+    ("mib.background_init=false", "later"),
+    ("network.name=segmenter-tiny", "all"),
+    ("data.train_images=61", "all"),
+    ("order=b", "all"),
+    ("evaluation.split=dev", "all"),
+]
+NOT_TRAINING = [
+    "device=cpu", "threads=1", "workers=2", "channels_last=false", "checkpoint_seconds=1", "evaluation.batch=3",
+    "evaluation.size=48", "data.val_images=11", "data.root=elsewhere",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("override", "changed"), TRAINING, ids=[override for override, _ in TRAINING])
+def test_what_changes_training_changes_the_key(plan, override, changed):
+    usual, other = plan(), plan("mib", "voc_10-5", override)
+    same = [one == two for one, two in zip(keys(usual), keys(other), strict=True)]
+    assert same == ([False] * 3 if changed == "all" else [True, False, False])
+    assert usual.recipe != other.recipe or override.startswith("seed")
+    assert usual.run_id != other.run_id
+
+
+@pytest.mark.parametrize("override", NOT_TRAINING)
+def test_what_does_not_change_training_keeps_the_key(plan, override):
+    assert keys(plan("mib", "voc_10-5", override)) == keys(plan())
+
+
+def test_every_option_is_in_one_of_the_two_lists():
+    """A new option must be put where it belongs."""
+    from hydra.core.config_store import ConfigStore
+
+    from bench.config import _keys, register
+
+    register()
+    known = set(_keys(ConfigStore.instance().load("schema.yaml").node))
+    listed = {override.split("=")[0] for override in [*NOT_TRAINING, *(override for override, _ in TRAINING)]}
+    elsewhere = {
+        "method", "protocol", "setting", "track", "backbone", "store", "data.name", "network.pretrained",
+        "mib.unbiased_kd", "train.increment.epochs",
+    }  # fmt: skip
+    assert known == listed | elsewhere
+
+
+@pytest.mark.parametrize("override", ["evaluation.size=48", "data.val_images=11"])
+def test_what_changes_evaluation_changes_counts_and_recipe_but_no_training(plan, override):
+    usual, other = plan(), plan("mib", "voc_10-5", override)
+    assert all(one.counts_key != two.counts_key for one, two in zip(usual.steps, other.steps, strict=True))
+    assert usual.recipe != other.recipe
+
+
+def test_epochs_become_iterations_as_published(plan):
+    run = plan("mib", "voc_10-5", "train.base.iterations=null", "train.base.epochs=3", "train.batch=8")
+    images = len(run.steps[0].view)
+    assert run.steps[0].iterations == 3 * (images // 8)
