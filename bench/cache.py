@@ -12,7 +12,6 @@ import csv
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import zipfile
 import zlib
@@ -26,7 +25,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.files import fsync_file, fsync_folder, replacing
+from protocols.files import aside_of, fsync_file, fsync_folder, remove, replacing
 
 WEIGHTS, LOG, META = "weights.safetensors", "log.csv", "meta.json"
 
@@ -92,13 +91,16 @@ class StepCache:
 
     def quarantine(self, key: str) -> Path:
         """Moves a damaged entry out of the way, to `cache/quarantine`."""
-        aside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self._folder("quarantine")))
-        os.replace(self.step_folder(key), aside / "entry")
+        aside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self._folder("quarantine"))) / "entry"
+        os.replace(self.step_folder(key), aside)
         return aside
 
     def publish(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], log: list[dict]) -> None:
         """Makes a trained step available to every run. Its rolling checkpoint is no longer needed and goes."""
-        aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=self._folder("steps")))
+        self._folder("steps")
+        aside = aside_of(self.step_folder(key))
+        remove(aside)
+        aside.mkdir()
         try:
             save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, aside / WEIGHTS)
             write_rows(aside / LOG, log)
@@ -107,11 +109,10 @@ class StepCache:
             for name in (WEIGHTS, LOG, META):
                 fsync_file(aside / name)
             fsync_folder(aside)
-            aside.chmod(0o755)
             os.replace(aside, self.step_folder(key))
             fsync_folder(aside.parent)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            remove(aside)
         self.rolling_path(key).unlink(missing_ok=True)
 
     def load_counts(self, key: str) -> np.ndarray | None:
@@ -127,8 +128,8 @@ class StepCache:
             return None
 
     def publish_counts(self, key: str, counts: np.ndarray) -> None:
-        with replacing(self.root / "counts" / f"{key}.npz") as aside:
-            np.savez_compressed(aside, counts=counts)
+        with replacing(self.root / "counts" / f"{key}.npz") as aside, open(aside, "wb") as file:
+            np.savez_compressed(file, counts=counts)
 
     @contextmanager
     def lock(self, key: str, waiting) -> Iterator[None]:

@@ -26,16 +26,34 @@ examples:
 Every command is idempotent: run it again and it goes on where it was, or does nothing."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. Exit codes: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
-    parser = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments are wrong input like any other: one line."""
+
+    def error(self, message: str):
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command and its arguments. Overrides (key=value) may stand anywhere among the options."""
+    parser = Parser(
         prog="bench", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for command in (run, plan, report, list_, check, cache):
         command.add_parser(commands)
-    arguments = parser.parse_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
+    overrides = [text for text in rest if not text.startswith("-")] if "overrides" in arguments else []
+    if len(overrides) < len(rest):
+        parser.error(f"unknown arguments: {' '.join(text for text in rest if text not in overrides)}")
+    if overrides:
+        arguments.overrides += overrides
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Exit codes: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
     try:
+        arguments = parse(argv)
         return arguments.execute(arguments)
     except InputError as fault:
         print(f"bench: {fault}", file=sys.stderr)

@@ -122,12 +122,13 @@ def register(references: Sequence[str] = ()) -> None:
 def expand(overrides: Sequence[str]) -> list[list[str]]:
     """Every combination of swept values (`seed=0,1`), one list of overrides a run, in the order Hydra would run
     them."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as fault:
-        raise InputError(one_line(fault)) from fault
+    parser = OverridesParser.create()
     runs: list[list[str]] = [[]]
-    for override in parsed:
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException as fault:
+            raise InputError(f"{text!r} cannot be read ({one_line(fault)}): quote special characters") from fault
         if override.is_sweep_override():
             values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
         else:
@@ -163,7 +164,8 @@ def _compose(overrides: list[str]) -> DictConfig:
         if key and "not in" in f"{fault} {fault.__cause__ or ''}":
             full = re.search(r"Could not override '([\w.]+)'", str(fault))
             raise _unknown_key((full or key).group(1)) from fault
-        raise InputError(one_line(fault)) from fault
+        reason = one_line(fault) + (f": {one_line(fault.__cause__)}" if fault.__cause__ else "")
+        raise InputError(reason) from fault
 
 
 def _unknown_key(key: str) -> InputError:

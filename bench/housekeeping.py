@@ -1,12 +1,12 @@
 """`bench cache`: what trained steps there are, whether they are sound, and which nobody needs."""
 
-import shutil
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from bench.cache import CorruptEntry, StepCache
+from protocols.files import remove
 from results.schema import read_runs
 
 
@@ -55,12 +55,12 @@ def collect(store: Path, dry_run: bool) -> int:
     waste = [cache.step_folder(key) for key in cache.keys() if key not in needed]
     waste += [path for path in (cache.root / "counts").glob("*.npz") if path.stem not in needed]
     waste += [*(cache.root / "rolling").glob("*"), *(cache.root / "quarantine").glob("*")]
-    waste += list(cache.root.glob("*/.writing-*"))
+    waste += [path for path in cache.root.glob("*/.*") if path.parent.name in ("steps", "counts")]
     freed = sum(_size(path) for path in waste)
     for path in waste:
         print(f"{'would remove' if dry_run else 'removed'} {path}")
         if not dry_run:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove(path)
     print(f"{len(waste)} things, {freed / 2**20:.1f} MB {'could be' if dry_run else ''} freed".replace("  ", " "))
     return 0
 

@@ -1,5 +1,7 @@
 """From overrides to finished runs: compose, plan, and hand over to Hydra's multirun."""
 
+import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -8,9 +10,10 @@ from dataclasses import dataclass
 import hydra
 from omegaconf import DictConfig
 
-from bench.config import configurations, register
+from bench.config import configurations
 from bench.engine import Engine
 from bench.machine import Machine
+from bench.manifest import COMMAND
 from bench.plan import RunPlan, make_plan
 from bench.progress import Reporter, announce
 from bench.spec import RunSpec, resolve
@@ -45,12 +48,12 @@ def prepare(overrides: Sequence[str], references: Sequence[str]) -> Prepared:
     return Prepared(workspace, list(plans.values()), skipped)
 
 
-def launch(overrides: Sequence[str], references: Sequence[str], launcher: str | None) -> int:
+def launch(overrides: Sequence[str], references: Sequence[str]) -> int:
     """Runs everything and prints the table. Returns the exit code: that of the worst run."""
     prepared = prepare(overrides, references)
     for spec, why in prepared.skipped:
         announce(f"skipped {spec.found.label} on {spec.protocol.name}: {why}")
-    multirun(overrides, launcher)
+    multirun(overrides)
     store = prepared.workspace.store
     code = 0
     for plan in prepared.plans:
@@ -65,15 +68,12 @@ def launch(overrides: Sequence[str], references: Sequence[str], launcher: str | 
     return code
 
 
-def multirun(overrides: Sequence[str], launcher: str | None) -> None:
+def multirun(overrides: Sequence[str]) -> None:
     """Hydra's sweep over the overrides: one call of `job` for each combination."""
-    arguments = [
-        *QUIET,
-        *([f"hydra/launcher={'submitit_slurm' if launcher == 'slurm' else launcher}"] if launcher else []),
-    ]
     original = sys.argv
-    with tempfile.TemporaryDirectory(prefix="ciss-bench-") as scratch:
-        sys.argv = ["bench", "--multirun", *overrides, *arguments, f"hydra.sweep.dir={scratch}"]
+    os.environ[COMMAND] = shlex.join(original)
+    with tempfile.TemporaryDirectory(prefix="ciss-bench-") as scratch:  # Hydra writes its own record of the sweep
+        sys.argv = ["bench", "--multirun", *overrides, *QUIET, f"hydra.sweep.dir={scratch}"]
         try:
             hydra.main(version_base="1.3", config_path="pkg://bench.conf", config_name="bench")(job)()
         finally:
@@ -81,8 +81,7 @@ def multirun(overrides: Sequence[str], launcher: str | None) -> None:
 
 
 def job(config: DictConfig) -> None:
-    """One run, as Hydra calls it: in this process, or in one of a launcher's."""
-    register([config.method])
+    """One run, as Hydra calls it."""
     spec = resolve(config)
     if spec.unsupported:
         return

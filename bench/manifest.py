@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from bench.machine import Machine
 from bench.plan import RunPlan
 from results.schema import SCHEMA_VERSION
 
+COMMAND = "CISS_BENCH_COMMAND"  # set by the command that starts runs, for the processes that run them
 PACKAGES = ("ciss-bench", "torch", "torchvision", "timm", "open_clip_torch", "hydra-core", "numpy", "pandas")
 
 
@@ -51,7 +53,7 @@ def manifest(plan: RunPlan, machine: Machine) -> dict[str, Any]:
             "images": len(plan.evaluation.indices),
         },
         "protocol_digest": protocol.digest,
-        "command": sys.argv,
+        "command": os.environ.get(COMMAND, shlex.join(sys.argv)),
         "config": {**asdict(config), spec.found.name: asdict(spec.options)},
         "versions": versions(),
         "hardware": hardware(machine.device),

@@ -38,15 +38,17 @@ def print_overview(prepared: Prepared, keys: bool) -> None:
         name = f"{plan.spec.found.label} {plan.spec.protocol.name} {plan.spec.protocol.setting}"
         table.add_row(name, str(plan.spec.seed), signs, str(len(due)), str(sum(step.iterations for step in due)))
     console.print(table)
+    console.print(LEGEND, style="dim", soft_wrap=True)
     for spec, why in prepared.skipped:
         console.print(f"skipped: {spec.found.label} on {spec.protocol.name}: {why}", markup=False)
     iterations = sum(step.iterations for _, step in promised.values())
     disk = sum(plan.state_bytes * len(plan_steps(promised, plan)) / len(plan.steps) for plan in prepared.plans)
     console.print(
         f"{total} steps: {len(promised)} to train ({iterations} iterations), {total - len(promised)} cached or shared; "
-        f"disk for them: about {disk / 2**20:.0f} MB"
+        f"disk for them: about {disk / 2**20:.0f} MB",
+        soft_wrap=True,
     )
-    console.print(_time_estimate(prepared, promised.values()))
+    console.print(_time_estimate(prepared, promised.values()), soft_wrap=True)
     if keys:
         for plan in prepared.plans:
             for step in plan.steps:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bench.files import replacing
+from protocols.files import replacing
 
 
 @dataclass

@@ -14,9 +14,7 @@ A run with `single_step` (joint training) learns all classes at once: it has cou
 import csv
 import io
 import json
-import os
 import re
-import uuid
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -27,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from protocols.errors import InputError
+from protocols.files import replacing
 from results.measures import SCOPES, matrix
 
 if TYPE_CHECKING:
@@ -208,16 +207,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     InputError: the file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            with open(aside, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with replacing(path) as aside:
+            aside.write_bytes(content)
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import shlex
 
 from protocols.errors import InputError
 
@@ -75,24 +74,6 @@ def method_references(arguments: argparse.Namespace) -> list[str]:
 def quoted(value: str) -> str:
     """A value as Hydra's grammar takes it."""
     return value if re.fullmatch(r"[\w.\-]+", value) else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def command_line(command: str, arguments: argparse.Namespace) -> str:
-    """The command that these arguments came from, to be typed again."""
-    words = [
-        "bench",
-        command,
-        "--methods",
-        arguments.methods,
-        "--protocol",
-        arguments.protocol,
-        "--seeds",
-        arguments.seeds,
-    ]
-    for name in ("setting", "track", "backbone", "data"):
-        value = getattr(arguments, name)
-        words += [f"--{name}", value] if value else []
-    return shlex.join(words + list(arguments.overrides))
 
 
 def _items(name: str, text: str) -> list[str]:

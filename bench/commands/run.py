@@ -13,9 +13,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "trained again; a killed command goes on where it was when it is given again.",
     )
     add_run_arguments(parser)
-    parser.add_argument(
-        "--launcher", choices=("joblib", "slurm"), help="run the runs in parallel (needs the extra of that name)"
-    )
     parser.set_defaults(execute=execute)
 
 
@@ -24,4 +21,4 @@ def execute(arguments: argparse.Namespace) -> int:
     given = overrides(arguments)
     from bench.launch import launch
 
-    return launch(given, method_references(arguments), arguments.launcher)
+    return launch(given, method_references(arguments))

@@ -2,7 +2,6 @@
 file."""
 
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import numpy as np
 
 from bench.data.base import SegmentationData, known_labels, stamp
 from protocols import VOID, InputError, dataset
+from protocols.files import replacing
 
 FORMAT = 1  # of the file; part of its name
 
@@ -92,18 +92,10 @@ def _read(path: Path, fingerprint: str, shape: tuple[int, int]) -> Presence | No
 def _write(path: Path, fingerprint: str, found: Presence) -> None:
     """Writes aside and renames, so that no reader ever sees half a file."""
     check = _check(found.matrix, found.digest, fingerprint)
-    aside = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, aside = tempfile.mkstemp(prefix=path.stem, suffix=".part", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
+        with replacing(path) as aside, open(aside, "wb") as file:
             np.savez_compressed(file, matrix=found.matrix, digest=found.digest, check=check)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
     except OSError as error:
-        if aside is not None:
-            Path(aside).unlink(missing_ok=True)
         raise InputError(
             f"cannot write into {path.parent} ({error.strerror}): choose another folder with store=..."
         ) from error

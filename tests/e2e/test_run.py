@@ -24,7 +24,7 @@ def by_label(store: Path) -> dict:
 def test_a_run_leaves_counts_cells_log_and_manifest_and_prints_its_table(bench, tmp_path):
     code, out, _ = bench(*run_arguments("finetune,mib,joint"))
     assert code == 0
-    assert all(word in out for word in ("finetune", "mib", "joint", "old 0-10", "new 11-20", "forgetting", "shapes"))
+    assert all(word in out for word in ("finetune", "mib", "joint", "0-10", "11-20", "forgetting", "shapes"))
     runs = by_label(tmp_path / "runs")
     assert list(runs) == ["finetune s0", "joint s0", "mib s0"]
 
@@ -112,7 +112,7 @@ def test_tuning_on_dev_holds_its_images_out_of_training(bench, tmp_path):
 
 def test_a_step_without_images_is_reported_and_the_run_goes_on(bench, tmp_path):
     (tmp_path / "sparse.yaml").write_text(
-        "name: sparse\ndataset: voc\nclasses_per_step: [18, 1, 1]\nimages_per_step: [[0, 1, 2, 3, 4], [], [5, 6, 7]]\n"
+        "name: sparse\ndataset: voc\nclasses_per_step: [18, 1, 1]\nimages: [[0, 1, 2, 3, 4], [], [5, 6, 7]]\n"
     )
     code, out, err = bench(*run_arguments("mib", protocol="sparse.yaml"))
     assert code == 0 and "step 1 of 2: no training images" in err

@@ -55,7 +55,7 @@ def test_methods_see_nothing_of_the_future(plan):
 
 TRAINING = [  # (override, steps that it changes)
     ("seed=1", "all"),
-    ("train.optimiser=adamw", "all"),
+    ("train.optimiser=sgd", "all"),
     ("train.momentum=0.5", "all"),
     ("train.weight_decay=0.5", "all"),
     ("train.schedule=constant", "all"),

@@ -1,0 +1,72 @@
+"""Writing files so that a reader sees the old or the new content, never a part, whatever happens in between."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def aside_of(path: Path) -> Path:
+    """A hidden name beside `path` for this process to write at; what killed processes left for it there is removed.
+
+    The name says host and process, so that nothing is taken from a process that still writes, here or elsewhere.
+    """
+    host = socket.gethostname()
+    stem = f".{path.name}.{host}-"
+    for left in path.parent.glob(f"{stem}*"):
+        process = left.name.removeprefix(stem)
+        if process.isdigit() and not _runs(int(process)):
+            remove(left)
+    return path.with_name(f"{stem}{os.getpid()}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a path to write a file at, and moves it over `path` once the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = aside_of(path)
+    try:
+        yield aside
+        fsync_file(aside)
+        os.replace(aside, path)
+        fsync_folder(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a whole folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def fsync_file(path: Path) -> None:
+    """Makes the content of a file durable."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def fsync_folder(folder: Path) -> None:
+    """Makes renames inside `folder` durable (nothing happens on systems that cannot open folders)."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs, as somebody else
+        return True
+    return True
