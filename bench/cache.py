@@ -9,7 +9,6 @@ An entry is written aside and renamed into place, so it is there whole or not at
 """
 
 import csv
-import hashlib
 import json
 import os
 import tempfile
@@ -25,7 +24,8 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from protocols.files import aside_of, fsync_file, fsync_folder, remove, replacing
+from protocols.files import aside_of, file_digest, fsync_file, fsync_folder, remove, replacing
+from results.schema import csv_text
 
 WEIGHTS, LOG, META = "weights.safetensors", "log.csv", "meta.json"
 
@@ -53,6 +53,16 @@ class StepCache:
         """The keys of all published steps, sorted."""
         return sorted(path.parent.name for path in self.root.glob(f"steps/*/{META}"))
 
+    def metas(self) -> dict[str, dict[str, Any]]:
+        """The records of all published steps by key; those that cannot be read are left out."""
+        found = {}
+        for key in self.keys():
+            try:
+                found[key] = self.meta(key)
+            except (OSError, ValueError):
+                continue
+        return found
+
     def meta(self, key: str) -> dict[str, Any]:
         """The record of an entry, unchecked."""
         return json.loads((self.step_folder(key) / META).read_text())
@@ -65,16 +75,13 @@ class StepCache:
         """The rows of its training log."""
         return read_rows(self.step_folder(key) / LOG)
 
-    def intact(self, key: str) -> bool:
-        """Whether the entry is there and undamaged. A damaged one goes into quarantine, so that it is trained again."""
-        if not self.has(key):
-            return False
+    def verify_or_quarantine(self, key: str) -> None:
+        """Raises CorruptEntry for a damaged entry, and puts it into quarantine, so that it is trained again."""
         try:
             self.verify(key)
         except CorruptEntry:
             self.quarantine(key)
-            return False
-        return True
+            raise
 
     def verify(self, key: str) -> dict[str, Any]:
         """The record of an entry whose files all have the sha256 that it names; raises CorruptEntry otherwise."""
@@ -98,12 +105,14 @@ class StepCache:
     def publish(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], log: list[dict]) -> None:
         """Makes a trained step available to every run. Its rolling checkpoint is no longer needed and goes."""
         self._folder("steps")
+        if self.step_folder(key).exists():  # an entry that lost its record
+            self.quarantine(key)
         aside = aside_of(self.step_folder(key))
         remove(aside)
         aside.mkdir()
         try:
             save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, aside / WEIGHTS)
-            write_rows(aside / LOG, log)
+            (aside / LOG).write_text(csv_text(log))
             digests = {name: file_digest(aside / name) for name in (WEIGHTS, LOG)}
             (aside / META).write_text(json.dumps({**meta, "key": key, "sha256": digests}, indent=1, sort_keys=True))
             for name in (WEIGHTS, LOG, META):
@@ -149,21 +158,6 @@ class StepCache:
         folder = self.root / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-
-def file_digest(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes rows as CSV, the columns in the order they first occur."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -8,14 +8,14 @@ of its own options under its name, so `mib.kd=100` touches MiB alone.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import methods
@@ -53,7 +53,7 @@ class TrainSection:
     power: float = 0.9  # of poly
     warmup: float = 0.0  # share of a step's iterations in which the rate rises linearly from zero
     batch: int = MISSING  # images an iteration
-    accumulate: int = 1  # parts that a batch is split into, to save memory
+    accumulate: int = 1  # equal parts of a batch, to save memory; its loss is the mean of theirs
     precision: str = "bf16"  # bf16 (autocast) or fp32
     crop: int = MISSING  # pixels; also the size that shorter sides are resized to before random scaling
     scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # random scaling, lowest and highest factor
@@ -106,17 +106,27 @@ class RunConfig:
     checkpoint_seconds: float = 60.0  # between rolling checkpoints within a step
 
 
-def register(references: Sequence[str] = ()) -> None:
-    """Declares the schema to Hydra, with one node for each registered method and each method file in `references`."""
-    found = [methods.get(name) for name in methods.names()]
-    found += [methods.get(reference) for reference in references if ".py" in reference]
-    nodes = {entry.name: entry.method.Config for entry in found}
+def register(references: Sequence[str] = ()) -> list[str]:
+    """Declares the schema to Hydra, with one node for each shipped method and each of `references`; returns its keys.
+
+    Raises InputError for a method whose name is taken: its options could not be told from what has the name.
+    """
+    nodes: dict[str, type] = {}
+    taken = {field.name: "a part of the configuration" for field in fields(RunConfig)}
+    for reference in dict.fromkeys([*methods.BUILT_IN, *references]):
+        found = methods.get(reference)
+        if found.name in taken or nodes.get(found.name, found.method.Config) is not found.method.Config:
+            raise InputError(
+                f"{reference}: the name {found.name} is {taken.get(found.name, 'taken')}; rename the class"
+            )
+        nodes[found.name] = found.method.Config
     schema = make_dataclass(
         "Schema",
         [(name, node, field(default_factory=node)) for name, node in nodes.items()],
         bases=(RunConfig,),
     )
     ConfigStore.instance().store(name="schema", node=schema)
+    return sorted(_keys(OmegaConf.structured(schema)))
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
@@ -142,9 +152,9 @@ def configurations(overrides: Sequence[str], references: Sequence[str] = ()) -> 
 
     Raises InputError naming the wrong key or value.
     """
-    register(references)
+    known = register(references)
     with _hydra():
-        return [_compose(run) for run in expand(overrides)]
+        return [_compose(run, known) for run in expand(overrides)]
 
 
 def one_line(fault: Exception) -> str:
@@ -156,21 +166,24 @@ def one_line(fault: Exception) -> str:
     return ": ".join(line.rstrip(":.") for line in kept[:2])
 
 
-def _compose(overrides: list[str]) -> DictConfig:
+def _compose(overrides: list[str], known: list[str]) -> DictConfig:
     try:
-        return compose("bench", overrides=overrides)
+        config = compose("bench", overrides=overrides)
+        OmegaConf.resolve(config)
+        missing = sorted({*OmegaConf.missing_keys(config), *(set(known) - set(_keys(config)))})
+        if missing:
+            raise InputError(f"{missing[0]} has no value: give {missing[0]}=...")
+        strange = sorted(set(_keys(config)) - set(known))
+        if strange:
+            raise unknown("key", strange[0], known)
+        return config
     except (HydraException, OmegaConfBaseException) as fault:
         key = re.search(r"(?:Key|Could not override) '([\w.]+)'", f"{fault} {fault.__cause__ or ''}")
         if key and "not in" in f"{fault} {fault.__cause__ or ''}":
             full = re.search(r"Could not override '([\w.]+)'", str(fault))
-            raise _unknown_key((full or key).group(1)) from fault
+            raise unknown("key", (full or key).group(1), known) from fault
         reason = one_line(fault) + (f": {one_line(fault.__cause__)}" if fault.__cause__ else "")
         raise InputError(reason) from fault
-
-
-def _unknown_key(key: str) -> InputError:
-    """The error of a key that no part of the configuration has, with the keys that resemble it."""
-    return unknown("key", key, sorted(_keys(ConfigStore.instance().load("schema.yaml").node)))
 
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -72,6 +72,7 @@ class Trial:
         """A few iterations of SGD in the current step, then its end, as the engine does it."""
         step = self.steps[index]
         loader = [self.batch(index, seed) for seed in range(2)]
+        torch.manual_seed(200 + index)
         method.prepare(step, loader)
         groups = [{"params": list(group["params"])} for group in method.parameter_groups(step)]
         optimiser = torch.optim.SGD(groups, lr=0.01, momentum=0.9)
@@ -141,7 +142,7 @@ def check_gradient(trial: Trial) -> None:
 
 
 def check_growth(trial: Trial) -> None:
-    """Growing keeps what is there: no state of the step before changes shape, and old slots stay where they are."""
+    """Growing keeps what is there: old slots stay where they are, and only the background may start anew."""
     method = trial.trained(0)
     before = copy.deepcopy(method.state_dict())
     trial.enter(method, 1)
@@ -149,6 +150,10 @@ def check_growth(trial: Trial) -> None:
     for name, value in before.items():
         if name not in after or after[name].shape != value.shape:
             raise Broken(f"begin_step removed or reshaped {name}: old slots must keep their place")
+        if not torch.equal(after[name][1:], value[1:]) if value.ndim else not torch.equal(after[name], value):
+            raise Broken(
+                f"begin_step changed {name} beyond its first row, the background's: old classes lose their meaning"
+            )
     if method.network.n_slots != trial.steps[1].n_slots:
         raise Broken(f"the network has {method.network.n_slots} slots in a step of {trial.steps[1].n_slots}")
 
@@ -225,6 +230,19 @@ def check_round_trip(trial: Trial) -> None:
             )
 
 
+def check_base_state(trial: Trial) -> None:
+    """What step 0 teaches lies in the network, or is made by end_step: the shared base is the network alone."""
+    trained = trial.trained(0)
+    loaded = trial.enter(trial.fresh(), 0)
+    loaded.network.load_state_dict(trained.network.state_dict())
+    if type(loaded).end_step is not Method.end_step:
+        loaded.end_step(trial.steps[0], [trial.batch(0, seed) for seed in range(2)])
+    _same(
+        trained.state_dict(), loaded.state_dict(),
+        "step 0 leaves something outside the network that a method loaded from the shared base would lack",
+    )  # fmt: skip
+
+
 def check_shared_base(trial: Trial) -> None:
     """With the base recipe of fine-tuning, step 0 is bit-equal to that of fine-tuning: they share one network."""
     method = trial.fresh()
@@ -233,10 +251,8 @@ def check_shared_base(trial: Trial) -> None:
     reference = trial.fresh(Finetune)
     for learner in (method, reference):
         trial.train(trial.enter(learner, 0), 0)
-    _same(
-        reference.network.state_dict(), method.network.state_dict(),
-        "step 0 differs from fine-tuning's although the base recipes are equal: declare the difference in base_recipe",
-    )  # fmt: skip
+    complaint = "step 0 differs from fine-tuning's although the base recipes are equal: declare it in base_recipe"
+    _same(reference.network.state_dict(), method.network.state_dict(), complaint)
 
 
 def check_repeatable(trial: Trial) -> None:
@@ -254,6 +270,7 @@ CHECKS: tuple[Callable[[Trial], None], ...] = (
     check_batch_untouched,
     check_predictions,
     check_round_trip,
+    check_base_state,
     check_shared_base,
     check_repeatable,
 )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.cache import CorruptEntry
 from bench.data.transforms import TrainTransform
 from bench.data.views import iterations_per_epoch, make_eval_loader, make_loader
 from bench.evaluate import evaluate, image_scopes
@@ -18,7 +19,7 @@ from bench.machine import Machine, Normaliser
 from bench.manifest import hardware, manifest
 from bench.plan import RunPlan, StepPlan
 from bench.progress import Reporter
-from bench.train import NonFiniteLoss, StepTraining, train_step
+from bench.train import NonFiniteLoss, StepTraining, check_weights, train_step
 from bench.workspace import Workspace
 from methods.base import Batch, Method
 from protocols.errors import InputError
@@ -29,12 +30,25 @@ ROW = ("images", "iterations", "seconds", "images_per_second", "peak_memory_mb",
 
 @dataclass
 class Outcome:
-    """How a run ended."""
+    """How a run ended: exit code 0, 1 (a fault of the run) or 2 (wrong input found on the way)."""
 
     run_id: str
-    status: str = "complete"  # or failed
     error: str | None = None
-    trained: list[int] = field(default_factory=list)  # steps trained now; the others came from the cache
+    exit_code: int = 0
+
+
+@dataclass
+class Progress:
+    """What a run has so far: its manifest, the counts and the training log of its steps."""
+
+    record: dict[str, Any]
+    counts: dict[int, np.ndarray] = field(default_factory=dict)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def restart(self) -> None:
+        self.record["steps"].clear()
+        self.counts.clear()
+        self.log.clear()
 
 
 class Engine:
@@ -52,44 +66,55 @@ class Engine:
         self.pin = machine.device.type == "cuda"
 
     def run(self) -> Outcome:
-        """Trains what is missing, evaluates every step, and writes the run after each step anew.
+        """Trains what is missing, evaluates every step, and writes the run after each step that was trained.
 
         A fault on the way (a non-finite loss, a broken image) ends this run alone; its finished steps are kept.
         """
         outcome = Outcome(self.plan.run_id)
-        record = {**manifest(self.plan, self.machine), "status": "running", "error": None, "steps": []}
-        counts: dict[int, np.ndarray] = {}
-        log: list[dict[str, Any]] = []
+        progress = Progress({**manifest(self.plan, self.machine), "status": "running", "error": None, "steps": []})
         try:
-            for index, step in enumerate(self.plan.steps):
-                trained = self._obtain(index, step)
-                if trained:
-                    outcome.trained.append(step.position)
-                counts[step.position] = self._counts(index, step)
-                record["steps"].append(self._row(step, trained))
-                log += self.cache.log(step.base_key or step.key)
-                record["seconds"] = round(sum(row["seconds"] for row in record["steps"]), 3)
-                if index + 1 == len(self.plan.steps):
-                    record["status"] = outcome.status
-                    record["trainable_parameters"] = record["steps"][-1]["trainable_parameters"]
-                self._write(record, counts, log)
-                self.reporter.step_done(step, trained)
+            while True:
+                try:
+                    self._steps(progress)
+                    break
+                except CorruptEntry as fault:  # it is in quarantine now, and is trained again
+                    self.reporter.say(f"{self.reporter.label}: {fault}; training that step again")
+                    progress.restart()
         except Exception as fault:  # whatever it is, it ends this run alone
             expected = isinstance(fault, NonFiniteLoss | InputError)
             if not expected:
                 traceback.print_exc()
-            outcome.status = "failed"
             outcome.error = str(fault) if expected else f"{type(fault).__name__}: {fault}"
-            failure = {
-                "status": "failed",
-                "error": outcome.error,
-                "exit_code": 2 if isinstance(fault, InputError) else 1,
-            }
-            self._write({**record, **failure}, counts, log)
+            outcome.exit_code = 2 if isinstance(fault, InputError) else 1
+            self._keep_finished(progress, outcome.error)
         return outcome
 
-    def _write(self, record: dict[str, Any], counts: dict[int, np.ndarray], log: list[dict[str, Any]]) -> None:
-        write_run(self.folder, record, np.array(self.plan.spec.protocol.slot_ids), counts, log)
+    def _steps(self, progress: "Progress") -> None:
+        for index, step in enumerate(self.plan.steps):
+            trained = self._obtain(index, step)
+            progress.counts[step.position] = self._counts(index, step)
+            progress.record["steps"].append(self._row(step, trained))
+            progress.log += self.cache.log(step.base_key or step.key)
+            last = index + 1 == len(self.plan.steps)
+            if last:
+                rows = progress.record["steps"]
+                progress.record["status"] = "complete"
+                progress.record["seconds"] = round(sum(row["seconds"] for row in rows), 3)
+                progress.record["trainable_parameters"] = rows[-1]["trainable_parameters"]
+            if trained or last:
+                self._write(progress)
+            self.reporter.step_done(step, trained)
+
+    def _keep_finished(self, progress: "Progress", error: str) -> None:
+        progress.record.update(status="failed", error=error)
+        try:
+            self._write(progress)
+        except InputError as fault:  # a full disk, say: the cache still has every finished step
+            self.reporter.say(f"{self.reporter.label}: {fault}")
+
+    def _write(self, progress: "Progress") -> None:
+        slot_ids = np.array(self.plan.spec.protocol.slot_ids)
+        write_run(self.folder, progress.record, slot_ids, progress.counts, progress.log)
 
     def _row(self, step: StepPlan, trained: bool) -> dict[str, Any]:
         """The step as the manifest tells it."""
@@ -115,10 +140,10 @@ class Engine:
 
     def _once(self, key: str, index: int, produce: Callable[[], None]) -> bool:
         """Calls `produce` unless `key` is published, here or by another process meanwhile; says whether it did."""
-        if self.cache.intact(key):
+        if self.cache.has(key):
             return False
         with self.cache.lock(key, lambda: self.reporter.waiting(index)):
-            if self.cache.intact(key):
+            if self.cache.has(key):
                 return False
             produce()
             return True
@@ -128,7 +153,8 @@ class Engine:
         method = self.learner.enter(index)
         spec, recipe = self.plan.spec, self.plan.spec.config.train
         key = step.base_key or step.key
-        torch.manual_seed(derived_seed(spec.seed, "training", step.view.digest))
+        training_seed = derived_seed(spec.seed, "training", step.view.digest)
+        torch.manual_seed(training_seed)
         if self.machine.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         normalise = self.machine.normaliser(method.network.mean, method.network.std)
@@ -142,10 +168,10 @@ class Engine:
         log: list[dict[str, Any]] = []
         seconds = 0.0
         if step.iterations:
-            one_pass = OnePass(self, step, normalise)
             method.train()
-            with self.machine.autocast():
-                method.prepare(step.step, one_pass)
+            with self.machine.autocast(cache_enabled=False):  # it may train: a cached cast would be of old weights
+                method.prepare(step.step, OnePass(self, step, normalise))
+            torch.manual_seed(training_seed)  # whatever `prepare` drew: equal base recipes must train equally
             with self.reporter.training(step) as progress:
                 position = train_step(method, training, self.machine, normalise, progress)
             log, seconds = position.log, position.seconds
@@ -154,8 +180,10 @@ class Engine:
         tensors = method.state_dict()
         if step.base_key is not None:
             tensors = {name: value for name, value in tensors.items() if name.startswith(NETWORK)}
+        check_weights(tensors, step.step.index)
         self.cache.publish(key, tensors, self._meta(method, step, seconds), log)
-        self.learner.at = index if step.base_key in (None, step.key) else -1
+        if step.base_key is None:
+            self.learner.at = index  # after step 0 it is loaded instead: training and a cache hit go on from the same
 
     def _complete_base(self, step: StepPlan) -> None:
         """What a method does at the end of step 0 on top of the shared base network: published under its own key."""
@@ -169,7 +197,7 @@ class Engine:
 
     def _end_step(self, method: Method, step: StepPlan, normalise: Normaliser) -> None:
         method.train()
-        with self.machine.autocast():
+        with self.machine.autocast(cache_enabled=False):
             method.end_step(step.step, OnePass(self, step, normalise))
 
     def _meta(self, method: Method, step: StepPlan, seconds: float) -> dict[str, Any]:

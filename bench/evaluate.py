@@ -29,7 +29,7 @@ def image_scopes(presence: np.ndarray, step: Step) -> np.ndarray:
 
 
 def count_confusion(labels: Tensor, predictions: Tensor, scopes: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Pixels by (scope, true slot, predicted slot), int64, on the device of the labels; no synchronisation.
+    """Pixels by (scope, true slot, predicted slot), int64, on the device of the labels.
 
     labels (B, H, W) slots of the full protocol, 255 ignored; predictions (B, H, W) slots; scopes (B,) in 0..2;
     shape = (scopes, true slots, predicted slots).
@@ -67,6 +67,7 @@ def evaluate(
             predictions = method.predict(batch._replace(labels=None))
         scope = torch.from_numpy(scopes[done : done + len(raw.ids)]).to(machine.device)
         lowest, highest = torch.minimum(lowest, predictions.min()), torch.maximum(highest, predictions.max())
+        predictions = predictions.clamp(0, shape[2] - 1)  # what is out of range is reported after the loop
         counts += count_confusion(batch.labels, predictions, scope, shape)
         done += len(raw.ids)
         progress(done)

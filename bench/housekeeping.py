@@ -15,8 +15,8 @@ def print_entries(store: Path) -> int:
     cache = StepCache(store / "cache")
     table = Table("key", "method", "network", "protocol", "step", "seed", "iterations", "MB")
     total = 0
-    for key in cache.keys():
-        meta, size = cache.meta(key), _size(cache.step_folder(key))
+    for key, meta in cache.metas().items():
+        size = _size(cache.step_folder(key))
         total += size
         cells = (meta[name] for name in ("method", "network", "protocol", "step", "seed", "iterations"))
         table.add_row(key[:16], *map(str, cells), f"{size / 2**20:.1f}")

@@ -5,23 +5,25 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import hydra
+import torch
 from omegaconf import DictConfig
 
 from bench.config import configurations
-from bench.engine import Engine
+from bench.engine import Engine, Outcome
 from bench.machine import Machine
 from bench.manifest import COMMAND
 from bench.plan import RunPlan, make_plan
 from bench.progress import Reporter, announce
 from bench.spec import RunSpec, resolve
 from bench.workspace import Workspace, workspace_of
+from methods.nn.network import build
 from protocols.errors import InputError
 from results.render import report
-from results.schema import read_run
 
+_outcomes: dict[str, Outcome] = {}
 QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 
 
@@ -35,37 +37,48 @@ class Prepared:
 
 
 def prepare(overrides: Sequence[str], references: Sequence[str]) -> Prepared:
-    """Composes, checks and plans every run that the overrides describe. Raises InputError before anything is
-    written."""
+    """Composes, checks and plans every run that the overrides describe.
+
+    Raises InputError before anything is trained.
+    """
     specs = [resolve(config) for config in configurations(overrides, references)]
+    if len({(spec.config.store, spec.config.device, spec.config.threads) for spec in specs}) > 1:
+        raise InputError("store, device and threads cannot be swept: give one value each")
     skipped = [(spec, spec.unsupported) for spec in specs if spec.unsupported]
+    Machine.of(specs[0].config)
     workspace = workspace_of(specs[0].config.store)
     workspace.check_writable()
-    Machine.of(specs[0].config)
     plans = {plan.run_id: plan for plan in (make_plan(spec, workspace) for spec in specs if not spec.unsupported)}
     if not plans:
         raise InputError("nothing to run: " + "; ".join(f"{spec.found.label}: {why}" for spec, why in skipped))
     return Prepared(workspace, list(plans.values()), skipped)
 
 
+def check_networks(plans: Sequence[RunPlan]) -> None:
+    """Builds every network once, for training and for evaluation, so that what does not fit is known at the start."""
+    for network, size in {(plan.spec.network, plan.spec.config.evaluation.size) for plan in plans}:
+        build(network)
+        with torch.device("meta"):
+            build(replace(network, pretrained="none", image_size=size))
+
+
 def launch(overrides: Sequence[str], references: Sequence[str]) -> int:
     """Runs everything and prints the table. Returns the exit code: that of the worst run."""
     prepared = prepare(overrides, references)
+    check_networks(prepared.plans)
     for spec, why in prepared.skipped:
         announce(f"skipped {spec.found.label} on {spec.protocol.name}: {why}")
     multirun(overrides)
     store = prepared.workspace.store
-    code = 0
-    for plan in prepared.plans:
-        manifest = read_run(store / plan.run_id).manifest
-        if manifest["status"] != "complete":
-            announce(f"{manifest['label']} seed {manifest['seed']} {manifest['status']}: {manifest['error']}")
-            code = max(code, manifest.get("exit_code", 1))
-    print(report(store, runs=[plan.run_id for plan in prepared.plans]))
+    outcomes = [_outcomes[plan.run_id] for plan in prepared.plans]
+    for outcome in outcomes:
+        if outcome.error:
+            announce(f"{outcome.run_id} failed: {outcome.error}")
+    print(report(store, runs=[outcome.run_id for outcome in outcomes]))
     print(f"\nfiles: {store}/<run>/ with manifest.json, counts.npz, cells.csv, log.csv, for the runs")
-    for plan in prepared.plans:
-        print(f"  {plan.run_id}")
-    return code
+    for outcome in outcomes:
+        print(f"  {outcome.run_id}")
+    return max(outcome.exit_code for outcome in outcomes)
 
 
 def multirun(overrides: Sequence[str]) -> None:
@@ -81,11 +94,11 @@ def multirun(overrides: Sequence[str]) -> None:
 
 
 def job(config: DictConfig) -> None:
-    """One run, as Hydra calls it."""
+    """One run, as Hydra calls it; how it ended is kept for the command that waits for it."""
     spec = resolve(config)
     if spec.unsupported:
         return
     workspace = workspace_of(spec.config.store)
     plan = make_plan(spec, workspace)
     reporter = Reporter(f"{spec.found.label} {spec.protocol.name} seed {spec.seed}", len(spec.protocol.steps))
-    Engine(plan, workspace, Machine.of(spec.config), reporter).run()
+    _outcomes[plan.run_id] = Engine(plan, workspace, Machine.of(spec.config), reporter).run()

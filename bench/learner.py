@@ -46,7 +46,11 @@ class Learner:
         return self.method
 
     def load(self, key: str) -> None:
-        """Loads an entry: the whole state, or the network alone where the entry is a shared base."""
+        """Loads an entry: the whole state, or the network alone where the entry is a shared base.
+
+        Raises CorruptEntry, with the entry in quarantine, if it is damaged.
+        """
+        self.cache.verify_or_quarantine(key)
         tensors = self.cache.load(key)
         state = self.method.state_dict()
         wanted = set(state) if len(tensors) == len(state) else {name for name in state if name.startswith(NETWORK)}

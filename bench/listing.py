@@ -4,10 +4,12 @@ from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import methods
 import protocols
+from protocols.errors import InputError
 from results.schema import read_runs
 
 
@@ -15,7 +17,11 @@ def print_methods() -> None:
     """Each method with its variants and options."""
     table = Table("method", "what it does", "variants (run as method-variant)", "options (method.key=value)")
     for name in methods.names():
-        method = methods.get(name).method
+        try:
+            method = methods.get(name).method
+        except InputError as fault:  # of another package
+            table.add_row(name, f"[red]{escape(str(fault))}[/red]", "", "")
+            continue
         options = "\n".join(f"{field.name}={field.default}" for field in fields(method.Config))
         what = method.summary + (f"\n[dim]{method.paper}[/dim]" if method.paper else "")
         table.add_row(name, what, "\n".join(method.variants), options)

@@ -40,8 +40,10 @@ class Machine:
             config.checkpoint_seconds,
         )
 
-    def autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+    def autocast(self, cache_enabled: bool = True) -> AbstractContextManager:
+        """The precision of the recipe; `cache_enabled=False` where weights may change inside the context."""
+        enabled = self.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache_enabled)
 
     def normaliser(self, mean: tuple[float, ...], std: tuple[float, ...]) -> "Normaliser":
         return Normaliser(self, mean, std)

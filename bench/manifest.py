@@ -16,6 +16,8 @@ import torch
 import protocols
 from bench.machine import Machine
 from bench.plan import RunPlan
+from bench.spec import RunSpec
+from protocols import orders
 from results.schema import SCHEMA_VERSION
 
 COMMAND = "CISS_BENCH_COMMAND"  # set by the command that starts runs, for the processes that run them
@@ -26,6 +28,7 @@ def manifest(plan: RunPlan, machine: Machine) -> dict[str, Any]:
     """Everything that is known of a run before it starts; the engine adds steps, status and times."""
     spec, config = plan.spec, plan.spec.config
     protocol = spec.protocol
+    info = protocols.dataset(protocol.dataset)
     return {
         "schema_version": SCHEMA_VERSION,
         "run": plan.run_id,
@@ -34,19 +37,19 @@ def manifest(plan: RunPlan, machine: Machine) -> dict[str, Any]:
         "label": spec.found.label,
         "backbone": config.backbone,
         "network": config.network.name,
-        "pretrained": config.network.pretrained,
+        "pretrained": initial_weights(spec),
         "track": config.track,
         "data": config.data.name,
         "protocol": protocol.name,
         "dataset": protocol.dataset,
         "setting": protocol.setting,
-        "order": config.order or "default",
+        "order": orders.resolve(info, protocol.order)[1] or "default",
         "seed": spec.seed,
         "recipe": plan.recipe,
         "single_step": spec.joint,
         "class_names": list(protocol.class_names),
         "step_classes": [list(step.new) for step in protocol.steps],
-        "background_evaluated": protocols.dataset(protocol.dataset).background_counted,
+        "background_evaluated": info.background_counted,
         "evaluation": {
             "split": config.evaluation.split,
             "size": config.evaluation.size,
@@ -59,6 +62,15 @@ def manifest(plan: RunPlan, machine: Machine) -> dict[str, Any]:
         "hardware": hardware(machine.device),
         "git_revision": git_revision(),
     }
+
+
+def initial_weights(spec: RunSpec) -> str:
+    """What tables call the initial weights: `none` for random ones, else the choice and the start of their sha256."""
+    weights = spec.network_recipe["weights"]
+    if weights == "random":
+        return "none"
+    kind = "default" if spec.network.pretrained == "default" else "file"
+    return f"{kind} {weights[:8]}"
 
 
 @cache

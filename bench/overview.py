@@ -31,7 +31,7 @@ def print_overview(prepared: Prepared, keys: bool) -> None:
             elif key in promised:
                 signs += SHARED
             else:
-                signs += TRAIN if step.iterations else EMPTY
+                signs += TRAIN if len(step.view) else EMPTY
                 promised[key] = (plan, step)
                 due.append(step)
         total += len(plan.steps)
@@ -69,8 +69,7 @@ def _time_estimate(prepared: Prepared, due: Iterable[tuple[RunPlan, StepPlan]]) 
     """From the seconds that steps of this store took; a method that was never trained is guessed from the same
     network."""
     seconds: dict[tuple[str, str | None], list[float]] = {}
-    for key in prepared.workspace.cache.keys():
-        meta = prepared.workspace.cache.meta(key)
+    for meta in prepared.workspace.cache.metas().values():
         if meta["iterations"] and meta["seconds"]:
             each = meta["seconds"] / meta["iterations"]
             for label in (meta["method"], None):

@@ -11,7 +11,7 @@ from bench.data.views import StepView, iterations_per_epoch, step_view
 from bench.keys import digest
 from bench.spec import RunSpec
 from bench.workspace import Images, Workspace
-from methods.base import Method
+from methods.base import BaseRecipe, Method
 from methods.nn.network import NetworkConfig, build
 from protocols.protocol import ProtocolStep, Step
 from protocols.split import protocol_images
@@ -74,6 +74,7 @@ def make_plan(spec: RunSpec, workspace: Workspace) -> RunPlan:
                 "step": key,
                 "view": evaluation_view.digest,
                 "size": spec.config.evaluation.size,
+                "prediction": spec.method_recipe if spec.own_prediction else None,
                 "seen": list(step.seen),
                 "version": evaluate.VERSION,
             }
@@ -114,9 +115,11 @@ def _keys(spec: RunSpec, step: Step, view: StepView, previous: str | None) -> tu
                 "seed": spec.seed,
             }
         )
+    own_base = spec.base != BaseRecipe()  # what another method may not define for us
     base = digest(
         {
             "base": asdict(spec.base),
+            "method": spec.method_identity if own_base else None,
             "network": spec.network_recipe,
             "training": spec.training_recipe(0),
             "view": view.digest,

@@ -29,7 +29,7 @@ class Reporter:
 
     def step_done(self, step: "StepPlan", trained: bool) -> None:
         """A step is finished: trained now, or taken from the cache."""
-        if step.iterations == 0:
+        if len(step.view) == 0:
             how = "no training images: the network grew and was not trained"
         else:
             how = f"{step.iterations} iterations on {len(step.view.indices)} images" if trained else "from the cache"

@@ -40,7 +40,7 @@ def save(path: Path, method: nn.Module, optimiser: Optimizer, position: Position
             elif value is not None:
                 scalars.setdefault(str(index), {})[name] = value
     tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         for index, value in enumerate(torch.cuda.get_rng_state_all()):
             tensors[f"random.cuda.{index}"] = value
     plain = {"scalars": scalars, "groups": state["param_groups"], "position": vars(position)}
@@ -66,8 +66,9 @@ def load(path: Path, method: nn.Module, optimiser: Optimizer) -> Position:
             _, index, slot = name.split(".", 2)
             slots.setdefault(int(index), {})[slot] = tensor
     optimiser.load_state_dict({"state": slots, "param_groups": plain["groups"]})
+    _restore_layout(optimiser)
     torch.set_rng_state(tensors["random.cpu"])
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.set_rng_state_all(
             [
                 tensors[f"random.cuda.{index}"]
@@ -76,3 +77,11 @@ def load(path: Path, method: nn.Module, optimiser: Optimizer) -> Position:
             ]
         )
     return Position(**plain["position"])
+
+
+def _restore_layout(optimiser: Optimizer) -> None:
+    """Gives state tensors the memory format of their parameters, which fused optimisers on CUDA insist on."""
+    for parameter, slots in optimiser.state.items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                slots[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

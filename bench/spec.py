@@ -1,5 +1,6 @@
 """A run, resolved: what a composed configuration means, checked, as plain values that keys are made from."""
 
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -9,9 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 import methods
 import protocols
 from bench.config import BACKBONES, TRACKS, Phase, RunConfig, TrainSection
+from bench.data.base import DATA
 from bench.keys import digest
-from methods.base import BaseRecipe, MethodConfig
-from methods.nn.network import NetworkConfig, weights_digest
+from methods.base import BaseRecipe, Method, MethodConfig
+from methods.nn.network import NetworkConfig, names, weights_digest
 from protocols.errors import InputError, unknown
 from protocols.protocol import Protocol
 
@@ -69,16 +71,21 @@ class RunSpec:
             "weights": weights_digest(self.network),
         }
 
+    @property
+    def method_identity(self) -> dict[str, Any]:
+        """Method and version, and the content of its file where it is one of the user's own."""
+        return {"name": self.found.name, "version": self.found.method.version, "source": self.found.source}
+
     @cached_property
     def method_recipe(self) -> dict[str, Any]:
-        """Method, version and every option: a variant and the options that it stands for are the same recipe."""
+        """The method and every option: a variant and the options that it stands for are the same recipe."""
+        return {**self.method_identity, "options": asdict(self.options)}
+
+    @property
+    def own_prediction(self) -> bool:
+        """Whether the method predicts in a way of its own, so that equal networks may have other counts."""
         method = self.found.method
-        return {
-            "name": self.found.name,
-            "version": method.version,
-            "source": self.found.source,
-            "options": asdict(self.options),
-        }
+        return method.predict is not Method.predict or method.logits is not Method.logits
 
     def recipe_digest(self, data_digest: str) -> str:
         """The hash of everything but the seed: only runs that agree in it may be averaged.
@@ -110,6 +117,8 @@ def resolve(node: DictConfig) -> RunSpec:
     found = methods.get(node.method)
     options = OmegaConf.to_object(OmegaConf.merge(node[found.name], found.options))
     config = _run_config(node)
+    _check_finite("", asdict(config))
+    _check_finite(f"{found.name}.", asdict(options))
     protocol = protocols.load(config.protocol, config.setting, config.order)
     config.data.name = config.data.name or protocol.dataset
     _check(config)
@@ -132,27 +141,38 @@ def _check(config: RunConfig) -> None:
         "train.precision": (train.precision, ("bf16", "fp32")),
         "train.void": (train.void, ("ignore", "background")),
         "train.padding": (train.padding, ("ignore", "background")),
+        "network.name": (config.network.name, names()),
         "evaluation.split": (config.evaluation.split, ("val", "dev")),
-        "data.name": (config.data.name, ("voc", "ade", "shapes")),
+        "data.name": (config.data.name, DATA),
     }
     for key, (value, valid) in choices.items():
         if value not in valid:
             raise unknown(key, value, valid)
-    lowest = {
-        "train.batch": (train.batch, 1),
-        "train.accumulate": (train.accumulate, 1),
-        "train.crop": (train.crop, 16),
-        "evaluation.size": (config.evaluation.size, 16),
-        "evaluation.batch": (config.evaluation.batch, 1),
-        "seed": (config.seed, 0),
-        "data.train_images": (config.data.train_images, 1),
-        "data.val_images": (config.data.val_images, 1),
-        "train.base.lr": (train.base.lr, 0),
-        "train.increment.lr": (train.increment.lr, 0),
+    ranges = {  # lowest and highest value
+        "seed": (config.seed, 0, None),
+        "threads": (config.threads, 1, None),
+        "workers": (config.workers, 0, None),
+        "checkpoint_seconds": (config.checkpoint_seconds, 0, None),
+        "train.batch": (train.batch, 1, None),
+        "train.accumulate": (train.accumulate, 1, train.batch),
+        "train.crop": (train.crop, 16, None),
+        "train.momentum": (train.momentum, 0, 1),
+        "train.weight_decay": (train.weight_decay, 0, None),
+        "train.power": (train.power, 0, None),
+        "train.warmup": (train.warmup, 0, 1),
+        "train.flip": (train.flip, 0, 1),
+        "train.base.lr": (train.base.lr, 0, None),
+        "train.increment.lr": (train.increment.lr, 0, None),
+        "evaluation.size": (config.evaluation.size, 16, None),
+        "evaluation.batch": (config.evaluation.batch, 1, None),
+        "data.train_images": (config.data.train_images, 1, None),
+        "data.val_images": (config.data.val_images, 1, None),
     }
-    for key, (value, least) in lowest.items():
-        if value < least:
-            raise InputError(f"{key}={value} is too small: give at least {least}")
+    for key, (value, least, most) in ranges.items():
+        if value is not None and not least <= value <= (math.inf if most is None else most):
+            raise InputError(
+                f"{key}={value} is out of range: give at least {least}" + (f", at most {most}" if most else "")
+            )
     for name, phase in (("base", train.base), ("increment", train.increment)):
         if phase.epochs is None and phase.iterations is None:
             raise InputError(f"train.{name} has no length: give train.{name}.epochs or train.{name}.iterations")
@@ -160,5 +180,21 @@ def _check(config: RunConfig) -> None:
             raise InputError(f"train.{name} has a negative length")
     if len(train.scale) != 2 or not 0 < train.scale[0] <= train.scale[1]:
         raise InputError(f"train.scale={train.scale}: give [lowest, highest] with 0 < lowest <= highest")
-    if not 0 <= train.warmup < 1:
-        raise InputError(f"train.warmup={train.warmup} is a share of the iterations: give a value in [0, 1)")
+    if train.batch % train.accumulate:
+        raise InputError(
+            f"train.accumulate={train.accumulate} does not divide train.batch={train.batch}: parts must be equal"
+        )
+    if config.backbone == "deeplab" and train.batch // train.accumulate < 2:
+        raise InputError(
+            "deeplab needs at least 2 images at once (batch norm): raise train.batch or lower train.accumulate"
+        )
+    if config.network.name.removesuffix("-tiny") != config.backbone:
+        raise InputError(f"network.name={config.network.name} is no {config.backbone}: choose it with --backbone")
+
+
+def _check_finite(prefix: str, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _check_finite(f"{prefix}{key}.", value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{prefix}{key}={value}: give a finite number")

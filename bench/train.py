@@ -130,3 +130,12 @@ def check_finite(losses: dict[str, float], method: Method, iteration: int) -> No
             f"the loss {wrong[0]} is not finite in step {method.step.index} by iteration {iteration} ({listing}): "
             "a lower train.base.lr or train.increment.lr, or train.precision=fp32, may help"
         )
+
+
+def check_weights(tensors: dict[str, Tensor], index: int) -> None:
+    """Raises NonFiniteLoss if the last update of step `index` left a weight that is not finite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise NonFiniteLoss(
+                f"after the last iteration of step {index}, {name} is not finite: lower the learning rate"
+            )

@@ -7,9 +7,11 @@ The paper's parts -> here
 
 Known deviations. The distillation divides by the number of old slots, as the official code does and the paper does
 not. The cross-entropy is a mean over labelled pixels; official training has no others, because void is background there
-(train.void=background). On the mask-transformer segmenter, which the paper does not have, new class tokens are copies
-of the background's, and the bias of the class-axis norm takes the place of the classifier's: that rule is ours, and
-keeps the probabilities only approximately.
+(train.void=background) and crops are never padded. The distillation is a mean over all pixels, padding included. In the
+sequential setting old labels count as background in the cross-entropy, which has no term for them. On the
+mask-transformer segmenter, which the paper does not have, new class tokens are copies of the background's, and the bias
+of the class-axis norm takes the place of the classifier's: that rule is ours, and keeps the probabilities only
+approximately.
 """
 
 from dataclasses import dataclass

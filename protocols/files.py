@@ -1,5 +1,6 @@
 """Writing files so that a reader sees the old or the new content, never a part, whatever happens in between."""
 
+import hashlib
 import os
 import shutil
 import socket
@@ -42,6 +43,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file's content, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync_file(path: Path) -> None:

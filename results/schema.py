@@ -42,6 +42,7 @@ REQUIRED: dict[str, type | tuple[type, ...]] = {
     "variant": (str, type(None)),
     "label": str,  # what tables call it: the method, or method-variant
     "backbone": str,
+    "network": str,  # the backbone in its size, such as deeplab-tiny
     "pretrained": str,  # the initial weights
     "track": str,
     "data": str,  # what the images came from: voc, ade, shapes
@@ -125,7 +126,7 @@ def write_run(
     write_atomically(folder / "counts.npz", buffer.getvalue())
     write_atomically(folder / "cells.csv", cells(run).to_csv(index=False).encode())
     if log_rows is not None:
-        write_atomically(folder / "log.csv", _csv(log_rows).encode())
+        write_atomically(folder / "log.csv", csv_text(log_rows).encode())
     write_atomically(folder / "manifest.json", (json.dumps(run.manifest, indent=1) + "\n").encode())
     return run
 
@@ -223,7 +224,8 @@ def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot write {path}: {reason}; name a writable store with store=FOLDER")
 
 
-def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
+def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV, the columns in the order they first occur."""
     rows = list(rows)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()

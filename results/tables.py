@@ -17,7 +17,7 @@ from results.schema import Run
 from results.scores import group_slots, score
 
 MEASURES = ("old", "new", "all", "avg", "forgetting")
-GROUP_KEYS = ("protocol", "setting", "order", "track", "backbone", "pretrained", "data")
+GROUP_KEYS = ("protocol", "setting", "order", "track", "network", "pretrained", "data")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Group:
 
     @property
     def title(self) -> str:
-        where = f"{self['track']} track | {self['backbone']}, weights {self['pretrained']} | {self['data']}"
+        where = f"{self['track']} track | {self['network']}, weights {self['pretrained']} | {self['data']}"
         return f"{self['protocol']} {self['setting']} | {where}"
 
     def __getitem__(self, key: str):
@@ -222,7 +222,7 @@ def notes(group: Group, convention: str = "default") -> list[str]:
     lines = [
         f"protocol {group['protocol']}: {len(sizes)} steps of {_sizes(sizes)} classes; "
         f"setting {group['setting']}; class order {group['order']}",
-        f"track {group['track']}; backbone {group['backbone']}; initial weights {group['pretrained']}; "
+        f"track {group['track']}; network {group['network']}; initial weights {group['pretrained']}; "
         f"data {group['data']}",
         f"evaluation: {evaluation}",
         f"{convention} convention: {rules.sentence(group['background_evaluated'])}",

@@ -16,7 +16,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--convention", default="default", metavar="C", help="default, mib, plop, mbs or ssul: whose way of counting"
     )
-    parser.add_argument("--out", metavar="PATH", help="folder for files (default: STORE/report)")
+    parser.add_argument("--out", metavar="PATH", help="folder for files (default: STORE/reports)")
     parser.set_defaults(execute=execute)
 
 

@@ -9,7 +9,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "run",
         help="train and evaluate methods through the steps of a protocol",
-        description="Trains and evaluates methods through the steps of a protocol. Steps that are cached are not "
+        description="Trains and evaluates methods through the steps of a protocol. Steps that are cached are not\n"
         "trained again; a killed command goes on where it was when it is given again.",
     )
     add_run_arguments(parser)

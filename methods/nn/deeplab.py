@@ -117,7 +117,7 @@ class DeepLab(Network):
             size.hidden,
             size.features,
             size.dilations,
-            max(1, image_size // size.stride),
+            -(-image_size // size.stride),
         )
         self.classifier = GrowingClassifier(size.features)
 

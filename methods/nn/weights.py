@@ -1,6 +1,5 @@
 """Initial weights of the encoders: from the cache, the hub or the user's own file, and never random in silence."""
 
-import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from timm.models import load_state_dict
 from torch import nn
 
 from protocols.errors import InputError
+from protocols.files import file_digest
 
 CLASSIFIERS = ("fc.", "head.")  # of image classification: the encoders have none
 
@@ -29,10 +29,11 @@ def initial_file(published: str | None, pretrained: str) -> Path | None:
         return _published_file(published)
     path = Path(pretrained).expanduser()
     if not path.is_file():
-        raise InputError(f"pretrained={pretrained}: no such file; give a weights file, 'default' or 'none'")
+        raise InputError(f"network.pretrained={pretrained}: no such file; give a weights file, 'default' or 'none'")
     return path
 
 
+@lru_cache
 def _published_file(published: str) -> Path:
     """The published file in the local cache of the hub, downloaded there if it is missing."""
     repository = timm.get_pretrained_cfg(published).hf_hub_id
@@ -42,7 +43,7 @@ def _published_file(published: str) -> Path:
         raise InputError(
             f"no initial weights: {published} is not cached in {HF_HUB_CACHE} and cannot be downloaded; "
             f"go online once, or get model.safetensors from huggingface.co/{repository} and give "
-            "pretrained=/path/to/model.safetensors, or start from random weights with pretrained=none"
+            "pretrained=/path/to/model.safetensors, or start from random weights with network.pretrained=none"
         ) from error
 
 
@@ -78,5 +79,4 @@ def digest(path: Path) -> str:
 @lru_cache
 def _digest(path: Path, size: int, modified: int) -> str:
     """Cached by size and time of change: the files are large, and every step asks for their digest."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)

@@ -64,6 +64,27 @@ class OwnBase(Sound):
         return {"ce": super().forward(batch)["ce"]._replace(weight=2.0)}
 
 
+class Remembering(Sound):
+    """Learns something in step 0 that the shared base network does not hold."""
+
+    def __init__(self, config, network):
+        super().__init__(config, network)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, batch):
+        self.seen += 1
+        return super().forward(batch)
+
+
+class Shuffling(Sound):
+    """Starts its old classes anew when it grows."""
+
+    def begin_step(self, step):
+        super().begin_step(step)
+        if step.index > 0:
+            torch.nn.init.normal_(self.network.classifier.steps[0].weight)
+
+
 class Teaching(Sound):
     """Registers its teacher as a part of itself."""
 
@@ -93,6 +114,8 @@ class Drawing(Sound):
         (Detached, {"losses", "gradient"}),
         (Hidden, {"round_trip"}),
         (OwnBase, {"shared_base"}),
+        (Remembering, {"base_state"}),
+        (Shuffling, {"growth"}),
         (Teaching, {"teacher"}),
         (Drawing, {"repeatable"}),
     ],

@@ -1,11 +1,13 @@
 """The main job: runs, what they leave, and what a second command does."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 from results.schema import cells, read_run, read_runs
 from tests.e2e.conftest import SMALL, run_arguments
@@ -36,7 +38,6 @@ def test_a_run_leaves_counts_cells_log_and_manifest_and_prints_its_table(bench, 
     assert steps_of(mib) == [(0, "hit"), (1, "miss"), (2, "miss")]
     assert steps_of(runs["finetune s0"]) == [(0, "miss"), (1, "miss"), (2, "miss")]
     assert steps_of(runs["joint s0"]) == [(2, "miss")] and sorted(runs["joint s0"].counts) == [2]
-    assert np.array_equal(mib.counts[0], runs["finetune s0"].counts[0])
 
     stored = pd.read_csv(mib.path / "cells.csv", keep_default_na=False, na_values={"iou": [""]})
     again = cells(mib)
@@ -68,6 +69,80 @@ def test_the_same_command_again_trains_nothing_and_a_new_method_or_seed_only_wha
     assert steps_of(runs["finetune s1"]) == [(0, "miss"), (1, "miss"), (2, "miss")]
     assert steps_of(runs["mib s1"]) == [(0, "hit"), (1, "miss"), (2, "miss")]
     assert len(list((tmp_path / "runs" / "cache" / "steps").iterdir())) == 2 * (3 + 2)
+
+
+def test_equal_base_recipes_train_equal_networks_apart(bench, tmp_path):
+    """What the shared step 0 rests on: without sharing, two methods come to the same network."""
+    for method in ("finetune", "mib"):
+        assert bench(*run_arguments(method, f"store={method}"))[0] == 0
+    (one,), (other,) = (read_runs(tmp_path / method)[0] for method in ("finetune", "mib"))
+    assert one.manifest["steps"][0]["cache"] == other.manifest["steps"][0]["cache"] == "miss"
+    key = one.manifest["steps"][0]["key"]
+    paths = [tmp_path / method / "cache" / "steps" / key / "weights.safetensors" for method in ("finetune", "mib")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert np.array_equal(one.counts[0], other.counts[0])
+
+
+COUNTING = '''
+"""A method with all that the interface offers: a pass before each step, a buffer, an end of each step."""
+
+import torch
+
+from methods.base import Method, Term, cross_entropy
+
+
+class Counting(Method):
+    uses_teacher = True
+
+    def __init__(self, config, network):
+        super().__init__(config, network)
+        self.register_buffer("pixels", torch.zeros(()))
+        self.register_buffer("ends", torch.zeros(()))
+
+    def prepare(self, step, loader):
+        torch.rand(7)
+        if step.index > 0:
+            self.pixels.fill_(sum((batch.labels >= step.n_old_slots).sum() for batch in loader))
+
+    def end_step(self, step, loader):
+        self.ends += sum(len(batch.ids) for batch in loader)
+
+    def forward(self, batch):
+        term = cross_entropy(self.logits(batch.images), batch.labels)
+        scale = 1.0 + self.ends / 1000 + self.pixels / 100000 if self.step.index else 1.0
+        return {"ce": Term(term.sum * scale, term.count)}
+'''
+
+
+def test_passes_before_and_after_a_step_survive_cache_and_sharing(bench, tmp_path):
+    (tmp_path / "counting.py").write_text(COUNTING)
+    method = "counting.py:Counting"
+    assert bench(*run_arguments(method, "store=alone"))[0] == 0
+    bench(*run_arguments("finetune", "store=shared"))  # trains the base that both share
+    assert bench(*run_arguments(method, "store=shared"))[0] == 0
+    (alone,) = read_runs(tmp_path / "alone")[0]
+    shared = by_label(tmp_path / "shared")["counting s0"]
+    assert steps_of(alone) == [(0, "miss"), (1, "miss"), (2, "miss")]
+    assert steps_of(shared) == [(0, "hit"), (1, "miss"), (2, "miss")]
+    assert all(np.array_equal(alone.counts[step], shared.counts[step]) for step in range(3))
+    state = load_file(
+        tmp_path / "shared" / "cache" / "steps" / shared.manifest["steps"][2]["key"] / "weights.safetensors"
+    )
+    images = [max(1, step["images"] // 4) * 4 for step in shared.manifest["steps"]]
+    assert state["ends"] == sum(images) and state["pixels"] > 0
+
+    shutil.rmtree(tmp_path / "shared" / "cache" / "steps" / shared.manifest["steps"][2]["key"])
+    assert bench(*run_arguments(method, "store=shared"))[0] == 0  # step 2 again, from step 1 of the cache
+    again = by_label(tmp_path / "shared")["counting s0"]
+    assert steps_of(again) == [(0, "hit"), (1, "hit"), (2, "miss")]
+
+
+def test_a_finished_run_stays_whole_while_its_command_runs_again(bench, tmp_path, monkeypatch):
+    bench(*run_arguments("finetune"))
+    written = []
+    monkeypatch.setattr("bench.engine.write_run", lambda folder, record, *rest: written.append(record["status"]))
+    bench(*run_arguments("finetune"))
+    assert written == ["complete"]
 
 
 def test_protocols_with_the_same_first_classes_share_step_0(bench, tmp_path):

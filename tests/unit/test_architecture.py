@@ -54,6 +54,7 @@ def test_the_imported_packages_are_ours(package):
     "statement",
     [
         "import bench.cli; bench.cli.main(['list', 'protocols'])",
+        "import bench.cli; assert bench.cli.main(['report', '--store', 'nowhere']) == 2",
         "import results.render, results.tables, results.measures, results.schema",
         "import protocols; protocols.load('voc_15-1')",
         "import methods; methods.names()",

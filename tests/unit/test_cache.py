@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import socket
 import time
 
 import numpy as np
@@ -27,9 +28,10 @@ def publish(cache, key=KEY):
 
 
 def test_what_is_published_comes_back(cache):
-    assert not cache.intact(KEY)
+    assert not cache.has(KEY)
     tensors = publish(cache)
-    assert cache.intact(KEY)
+    assert cache.has(KEY)
+    cache.verify_or_quarantine(KEY)
     loaded = cache.load(KEY)
     assert loaded.keys() == tensors.keys()
     assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
@@ -47,7 +49,7 @@ def test_publishing_leaves_nothing_but_the_entry_and_removes_the_rolling_checkpo
 
 
 def test_a_failing_publish_leaves_nothing(cache, monkeypatch):
-    monkeypatch.setattr("bench.cache.write_rows", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("bench.cache.csv_text", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         publish(cache)
     assert list((cache.root / "steps").iterdir()) == []
@@ -68,12 +70,27 @@ def test_damage_is_found_and_put_aside(cache, damage):
     else:
         (cache.step_folder(KEY) / META).write_text("{")
     with pytest.raises(CorruptEntry):
-        cache.verify(KEY)
-    assert not cache.intact(KEY)
-    assert cache.keys() == []
+        cache.verify_or_quarantine(KEY)
+    assert not cache.has(KEY) and cache.keys() == [] and cache.metas() == {}
     assert len(list((cache.root / "quarantine").iterdir())) == 1
     publish(cache)
-    assert cache.intact(KEY)
+    cache.verify(KEY)
+
+
+def test_an_entry_that_lost_its_record_gives_way_to_a_new_one(cache):
+    publish(cache)
+    (cache.step_folder(KEY) / META).unlink()
+    assert not cache.has(KEY)
+    publish(cache)
+    cache.verify(KEY)
+
+
+def test_what_a_killed_process_was_writing_goes_with_the_next_publish(cache):
+    left = cache.root / "steps" / f".{KEY}.{socket.gethostname()}-{2**22 + 1}"  # no system has that process
+    left.mkdir(parents=True)
+    (left / WEIGHTS).write_bytes(b"half")
+    publish(cache)
+    assert [path.name for path in (cache.root / "steps").iterdir()] == [KEY]
 
 
 def test_counts_come_back_and_damaged_ones_are_dropped(cache):
@@ -151,6 +168,22 @@ def test_training_goes_on_from_a_rolling_checkpoint_bit_for_bit(tmp_path, optimi
     advance(model, optimiser, range(4, 10))
     for name, value in model.state_dict().items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_optimiser_state_comes_back_in_the_layout_of_its_parameters(tmp_path):
+    """Fused optimisers on CUDA refuse another one."""
+
+    def make():
+        model = torch.nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
+        return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    model, optimiser = make()
+    model(torch.randn(2, 4, 5, 5)).sum().backward()
+    optimiser.step()
+    rolling.save(tmp_path / "at.safetensors", model, optimiser, Position(1))
+    model, optimiser = make()
+    rolling.load(tmp_path / "at.safetensors", model, optimiser)
+    assert optimiser.state[model.weight]["momentum_buffer"].stride() == model.weight.stride()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a checkpoint", json.dumps({"a": 1}).encode()])

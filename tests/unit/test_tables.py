@@ -43,7 +43,8 @@ def make(store, method="mib", seed=0, hits=((90, 80), (60, 40, 50), (30, 20, 10,
         "method": method,
         "variant": None,
         "label": label,
-        "backbone": "deeplab-tiny",
+        "backbone": "deeplab",
+        "network": "deeplab-tiny",
         "pretrained": "none",
         "track": "demo",
         "data": "shapes",
@@ -177,7 +178,7 @@ def test_recipes_of_one_method_are_never_averaged(tmp_path):
     "difference",
     [
         {"track": "paper"},
-        {"backbone": "segmenter-tiny"},
+        {"network": "segmenter-tiny"},
         {"pretrained": "default"},
         {"data": "voc"},
         {"protocol": "pets_1-1", "step_classes": [[1], [2], [3], [4]], "hits": ((9,), None, None, None)},
@@ -247,7 +248,7 @@ def test_notes_say_what_a_reader_must_know(tmp_path):
     text = "\n".join(notes(*group_runs(runs)))
     for phrase in (
         "protocol pets_2-1: 3 steps of 2 + 2 x 1 classes; setting overlapped; class order default",
-        "track demo; backbone deeplab-tiny; initial weights none; data shapes",
+        "track demo; network deeplab-tiny; initial weights none; data shapes",
         "evaluation: split val, size 64, 400 ground-truth pixels",
         "default convention: all val images, pixels of future classes ignored, background counted",
         "mean ± sample standard deviation over seeds 0, 1",
