@@ -1,7 +1,8 @@
 """What there is: methods with their options, protocols with their steps, runs of a store."""
 
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -10,16 +11,25 @@ import methods
 import protocols
 from results.schema import read_runs
 
+if TYPE_CHECKING:
+    from methods.base import Method
+
 
 def print_methods() -> None:
     """Each method with its variants and options."""
     table = Table("method", "what it does", "variants (run as method-variant)", "options (method.key=value)")
     for name in methods.names():
         method = methods.get(name).method
-        options = "\n".join(f"{field.name}={field.default}" for field in fields(method.Config))
+        options = "\n".join(f"{field.name}={_default(method, field)}" for field in fields(method.Config))
         what = method.summary + (f"\n[dim]{method.paper}[/dim]" if method.paper else "")
         table.add_row(name, what, "\n".join(method.variants), options)
     Console().print(table)
+
+
+def _default(method: "type[Method]", field: Field) -> str:
+    """The default of an option; one for each data set where the published values differ."""
+    values = {dataset: options[field.name] for dataset, options in method.by_dataset.items() if field.name in options}
+    return ", ".join(f"{value} on {dataset}" for dataset, value in values.items()) or str(field.default)
 
 
 def print_protocols() -> None:

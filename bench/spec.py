@@ -111,6 +111,7 @@ def resolve(node: DictConfig) -> RunSpec:
     options = OmegaConf.to_object(OmegaConf.merge(node[found.name], found.options))
     config = _run_config(node)
     protocol = protocols.load(config.protocol, config.setting, config.order)
+    options = found.method.complete(options, protocol.dataset)
     config.data.name = config.data.name or protocol.dataset
     _check(config)
     return RunSpec(config, found, options, protocol)

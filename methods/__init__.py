@@ -1,7 +1,8 @@
 """Methods, found by name: those shipped here, those of installed packages, and a user's own file.
 
 `get("mib")` and `get("mib-no_init")` name a shipped method and a variant of it; `get("path/to/file.py:Class")` a class
-in a file of the user's own, whose code is run. Other packages register under the entry-point group `ciss_bench.methods`.
+in a file of the user's own, whose code is run. Other packages register under the entry-point group
+`ciss_bench.methods`.
 Importing this package imports no torch; looking a method up does.
 """
 
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "ciss_bench.methods"
 BUILT_IN = {
     "finetune": "methods.finetune:Finetune",
+    "ilt": "methods.ilt:Ilt",
     "joint": "methods.joint:Joint",
+    "lwf": "methods.ilt:Lwf",
+    "mbs": "methods.mbs:Mbs",
     "mib": "methods.mib:Mib",
+    "plop": "methods.plop:Plop",
 }
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
