@@ -1,7 +1,8 @@
 """What there is: methods with their options, protocols with their steps, runs of a store."""
 
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +12,9 @@ import methods
 import protocols
 from protocols.errors import InputError
 from results.schema import read_runs
+
+if TYPE_CHECKING:
+    from methods.base import Method
 
 
 def print_methods() -> None:
@@ -22,10 +26,16 @@ def print_methods() -> None:
         except InputError as fault:  # of another package
             table.add_row(name, f"[red]{escape(str(fault))}[/red]", "", "")
             continue
-        options = "\n".join(f"{field.name}={field.default}" for field in fields(method.Config))
+        options = "\n".join(f"{field.name}={_default(method, field)}" for field in fields(method.Config))
         what = method.summary + (f"\n[dim]{method.paper}[/dim]" if method.paper else "")
         table.add_row(name, what, "\n".join(method.variants), options)
     Console().print(table)
+
+
+def _default(method: "type[Method]", field: Field) -> str:
+    """The default of an option; one for each data set where the published values differ."""
+    values = {dataset: options[field.name] for dataset, options in method.by_dataset.items() if field.name in options}
+    return ", ".join(f"{value} on {dataset}" for dataset, value in values.items()) or str(field.default)
 
 
 def print_protocols() -> None:

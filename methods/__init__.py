@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "ciss_bench.methods"
 BUILT_IN = {
     "finetune": "methods.finetune:Finetune",
+    "ilt": "methods.ilt:Ilt",
     "joint": "methods.joint:Joint",
+    "lwf": "methods.ilt:Lwf",
+    "mbs": "methods.mbs:Mbs",
     "mib": "methods.mib:Mib",
+    "plop": "methods.plop:Plop",
 }
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 

@@ -7,7 +7,7 @@ network, its losses and its prediction rule, and sees one step at a time: nothin
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -63,7 +63,10 @@ class BaseRecipe:
 
 @dataclass
 class MethodConfig:
-    """The options of a method; each method derives its own beside it."""
+    """The options of a method; each method derives its own beside it.
+
+    An option whose published value depends on the data set is None by default; `Method.by_dataset` has its values.
+    """
 
 
 class Method(nn.Module, ABC):
@@ -81,13 +84,14 @@ class Method(nn.Module, ABC):
     summary: ClassVar[str] = ""  # one line for `bench list methods`
     paper: ClassVar[str] = ""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> changed options; run as `method-name`
+    by_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # data set -> values of the options that are None
     backbones: ClassVar[tuple[str, ...]] = ("deeplab", "segmenter")
     settings: ClassVar[tuple[str, ...]] = ("overlapped", "disjoint", "sequential")
     uses_teacher: ClassVar[bool] = False  # keep a frozen copy of the network of the step before
 
     def __init__(self, config: MethodConfig, network: Network):
         super().__init__()
-        self.config = config
+        self.config = self.complete(config, "voc")  # the engine has done so already, for its own data set
         self.network = network
         self.step: Step | None = None
         # Set around nn.Module's registration: the teacher is neither a parameter, nor a state, nor reached by
@@ -102,6 +106,13 @@ class Method(nn.Module, ABC):
         if setting not in cls.settings:
             return f"it is not defined in the setting {setting} (only {', '.join(cls.settings)})"
         return None
+
+    @classmethod
+    def complete(cls, config: MethodConfig, dataset: str) -> MethodConfig:
+        """`config` with every option that is None and in `by_dataset` set to its value for the data set."""
+        values = cls.by_dataset.get(dataset, {})
+        open_ones = {name: value for name, value in values.items() if getattr(config, name) is None}
+        return replace(config, **open_ones) if open_ones else config
 
     @classmethod
     def base_recipe(cls, config: MethodConfig) -> BaseRecipe:

@@ -102,7 +102,11 @@ class DeepLabSize:
 
 
 class DeepLab(Network):
-    """ResNet, ASPP head and growing classifier."""
+    """ResNet, ASPP head and growing classifier.
+
+    The activation that ends each stage of the encoder is applied by `encode`, not by the stage, so that the sum before
+    it can be tapped without hooks.
+    """
 
     def __init__(self, size: DeepLabSize, image_size: int, initial: Path | None) -> None:
         """image_size: side of the training crop in pixels; initial: file of encoder weights, None for random
@@ -112,6 +116,8 @@ class DeepLab(Network):
         self.encoder = size.make_encoder()
         if initial is not None:
             weights.load(self.encoder, initial)
+        for stage in self._stages():
+            setattr(stage[-1], "act3" if hasattr(stage[-1], "act3") else "act2", nn.Identity())
         self.head = AsppHead(
             self.encoder.num_features,
             size.hidden,
@@ -130,9 +136,29 @@ class DeepLab(Network):
         self.classifier.grow(n_new, init)
         self.classifier.to(self.head.out_norm.weight)  # the slots of the first step start on the CPU
 
-    def forward(self, images: Tensor) -> Output:
-        features = self.head(self.encoder.forward_features(images))
-        return Output(self.classifier(features), features)
+    def _stages(self) -> tuple[nn.Sequential, ...]:
+        encoder = self.encoder
+        return encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4
+
+    def encode(self, images: Tensor, taps: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """images (B, 3, H, W) -> the encoder's output (B, D', h, w) and, if asked for, the sum of branch and shortcut
+        that ends each stage, before its activation (PLOP)."""
+        encoder, sums = self.encoder, []
+        x = encoder.maxpool(encoder.act1(encoder.bn1(encoder.conv1(images))))
+        for stage in self._stages():
+            x = stage(x)
+            if taps:
+                sums.append(x)
+            x = F.relu(x, inplace=not taps)
+        return x, tuple(sums)
+
+    def forward(self, images: Tensor, taps: bool = False) -> Output:
+        encoded, sums = self.encode(images, taps)
+        features = self.head(encoded)
+        return Output(self.classifier(features), features, encoded, taps=sums)
+
+    def class_vectors(self) -> Tensor:
+        return self.classifier.parameters_of_all_steps()[0]
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         return list(self.encoder.parameters())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from protocols.errors import unknown
 
-INITIALISATIONS = ("background", "random")
+INITIALISATIONS = ("background", "copy", "random")
 
 
 def background_initialisation(weight: Tensor, bias: Tensor, n_new: int) -> tuple[Tensor, Tensor]:
@@ -44,8 +44,8 @@ class GrowingClassifier(nn.Module):
     @torch.no_grad()
     def grow(self, n_new: int, init: str = "background") -> None:
         """Adds n_new slots. `init`: "background" (see `background_initialisation`; it also lowers the
-        background's bias) or "random" (PyTorch's default for convolutions). The slots of the first step
-        always start at random.
+        background's bias), "copy" (weight and bias of the background, which stays as it is) or "random"
+        (PyTorch's default for convolutions). The slots of the first step always start at random.
 
         Raises InputError for another `init`.
         """
@@ -56,20 +56,23 @@ class GrowingClassifier(nn.Module):
             first, n_before = self.steps[0], self.n_slots
             new.to(first.weight)  # device and floating type of the network
             if init == "background":
-                weight, bias = background_initialisation(*self._parameters_of_all_steps(), n_new)
+                weight, bias = background_initialisation(*self.parameters_of_all_steps(), n_new)
                 new.weight.copy_(weight[n_before:, :, None, None])
                 new.bias.copy_(bias[n_before:])
                 first.bias[0] = bias[0]
+            elif init == "copy":
+                new.weight.copy_(first.weight[:1].expand_as(new.weight))
+                new.bias.copy_(first.bias[:1].expand_as(new.bias))
         self.steps.append(new)
 
     def forward(self, features: Tensor) -> Tensor:
         """features (B, D, h, w) -> logits (B, K, h, w), float32 under autocast too: half-precision logits are
         too coarse for distillation and for thresholds on probabilities."""
-        weight, bias = self._parameters_of_all_steps()
+        weight, bias = self.parameters_of_all_steps()
         with torch.autocast(features.device.type, enabled=False):
             return F.conv2d(features.to(weight.dtype), weight[:, :, None, None], bias)
 
-    def _parameters_of_all_steps(self) -> tuple[Tensor, Tensor]:
+    def parameters_of_all_steps(self) -> tuple[Tensor, Tensor]:
         """Weight (K, D) and bias (K,): one convolution with all slots is faster than one per step."""
         weight = torch.cat([step.weight for step in self.steps]).flatten(1)
         return weight, torch.cat([step.bias for step in self.steps])

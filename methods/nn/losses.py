@@ -1,20 +1,35 @@
-"""Losses of class-incremental segmentation that more than one method uses.
+"""Losses of class-incremental segmentation: those of MiB and LwF are here, those of PLOP and MBS come from beside.
 
 Logits are (B, K, H, W) over slots: 0 is background, 1..n_old-1 old classes, n_old.. new ones. Labels are (B, H, W)
 slots, 255 is ignored. The functions take logits of any floating type and compute in float32.
 
-With z the logits, z' those of the teacher and lse the log-sum-exp over slots, each loss is an ordinary cross entropy
-over *merged* logits: a set S of slots that counts as one has the logit lse(z_S), because
+With z the logits, z' those of the teacher and lse the log-sum-exp over slots, each loss of this file is an ordinary
+cross entropy over *merged* logits: a set S of slots that counts as one has the logit lse(z_S), because
 log sum_{c in S} softmax(z)_c = lse(z_S) - lse(z). So the softmax over all slots is never formed.
 
 Source: Cermelli et al., Modeling the Background for Incremental Learning in Semantic Segmentation (MiB), CVPR 2020.
+See `plop_losses` and `mbs_losses` for the others.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.nn.mbs_losses import label_guided_distillation, orthogonality, weighted_feature_distillation
+from methods.nn.plop_losses import local_pod, pixel_entropy, pod_distillation
 from protocols.protocol import VOID
+
+__all__ = [
+    "distillation",
+    "label_guided_distillation",
+    "local_pod",
+    "orthogonality",
+    "pixel_entropy",
+    "pod_distillation",
+    "unbiased_cross_entropy",
+    "unbiased_distillation",
+    "weighted_feature_distillation",
+]
 
 
 def unbiased_cross_entropy(logits: Tensor, labels: Tensor, n_old: int) -> Tensor:

@@ -20,6 +20,9 @@ class Output(NamedTuple):
 
     logits: Tensor  # (B, K, h, w) float32, before the softmax over slots
     features: Tensor  # (B, D, h, w), the output of the head that the classifier sees
+    encoded: Tensor  # (B, D', h, w), the output of the encoder that the head sees
+    classes: Tensor | None = None  # (B, K, D) features of the slots, where the network computes them from the image
+    taps: tuple[Tensor, ...] = ()  # four maps (B, D_i, h_i, w_i) from inside the encoder, if asked for
 
 
 class Network(nn.Module, ABC):
@@ -36,11 +39,16 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def grow(self, n_new: int, init: str = "background") -> None:
         """Adds n_new slots after the present ones; the first call counts the background. `init` says how they
-        start: "background" or "random", plus what the network adds. Raises InputError for an unknown one."""
+        start: "background", "copy" or "random". Raises InputError for an unknown one."""
 
     @abstractmethod
-    def forward(self, images: Tensor) -> Output:
-        """images (B, 3, H, W), normalised -> low-resolution logits and features."""
+    def forward(self, images: Tensor, taps: bool = False) -> Output:
+        """images (B, 3, H, W), normalised -> low-resolution logits and features. `taps`: keep the encoder's
+        intermediate maps too."""
+
+    @abstractmethod
+    def class_vectors(self) -> Tensor:
+        """One trainable vector per slot (K, D): the rows of the classifier, or the class tokens."""
 
     @abstractmethod
     def encoder_parameters(self) -> list[nn.Parameter]:

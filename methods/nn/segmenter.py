@@ -152,7 +152,7 @@ class SegmenterSize:
 
 
 class Segmenter(Network):
-    """ViT and mask transformer. `encode` and `decoder` may be called on their own, for the class features."""
+    """ViT and mask transformer."""
 
     def __init__(self, size: SegmenterSize, image_size: int, initial: Path | None) -> None:
         """image_size: side of the training crop in pixels, a multiple of the patch; initial: file of encoder
@@ -178,17 +178,28 @@ class Segmenter(Network):
         return self.decoder.n_slots
 
     def grow(self, n_new: int, init: str = "background") -> None:
-        """See `MaskTransformer.grow`; `init` may also be "copy", MBS's own."""
+        """See `MaskTransformer.grow`."""
         self.decoder.grow(n_new, init)
 
     def encode(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W), sides multiples of the patch -> patch tokens (B, N, D), row by row."""
         return self.encoder.forward_features(images)[:, self.encoder.num_prefix_tokens :]
 
-    def forward(self, images: Tensor) -> Output:
-        masks, features, _ = self.decoder(self.encode(images))
+    def _encode_and_tap(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As `encode`, with the outputs of four evenly spaced blocks, the last one among them, as maps (B, D, h, w)."""
+        depth = len(self.encoder.blocks)
+        tokens, maps = self.encoder.forward_intermediates(images, [depth * (i + 1) // 4 - 1 for i in range(4)])
+        return tokens[:, self.encoder.num_prefix_tokens :], tuple(maps)
+
+    def forward(self, images: Tensor, taps: bool = False) -> Output:
+        patches, maps = self._encode_and_tap(images) if taps else (self.encode(images), ())
+        masks, features, classes = self.decoder(patches)
         grid = (images.shape[2] // self.patch, images.shape[3] // self.patch)
-        return Output(masks.mT.unflatten(2, grid), features.mT.unflatten(2, grid))
+        logits, features, encoded = (tokens.mT.unflatten(2, grid) for tokens in (masks, features, patches))
+        return Output(logits, features, encoded, classes, maps)
+
+    def class_vectors(self) -> Tensor:
+        return self.decoder.tokens
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         return list(self.encoder.parameters())

@@ -43,6 +43,21 @@ def test_a_variant_and_the_options_it_stands_for_are_one_recipe():
     assert recipe("method=mib-no_init") == recipe("method=mib", "mib.background_init=false") != recipe("method=mib")
 
 
+def test_an_unknown_rule_of_a_method_is_refused_before_anything_starts():
+    (config,) = configurations(["method=plop", "protocol=voc_10-1", "track=demo", "plop.thresholds=median"])
+    with pytest.raises(InputError, match="unknown plop.thresholds 'median'"):
+        resolve(config)
+
+
+def test_options_left_open_take_the_value_of_the_data_set():
+    def options(*overrides):
+        return resolve(configurations(["track=demo", *overrides])[0]).method_recipe["options"]
+
+    assert options("method=mbs", "protocol=ade_100-50")["od"] == 50
+    assert options("method=mbs", "protocol=voc_10-1")["od"] == 25
+    assert options("method=mbs", "protocol=ade_100-50", "mbs.od=1")["od"] == 1
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

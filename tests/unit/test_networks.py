@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.models.resnet import BasicBlock
 
+from methods.nn.deeplab import SIZES
 from methods.nn.network import NetworkConfig, build, names, upsample, weights_digest
 from protocols.errors import InputError
 
@@ -310,6 +312,46 @@ def test_unknown_initialisation_is_refused_and_changes_nothing(name):
     with pytest.raises(InputError, match="backround"):
         network.grow(1, "backround")
     assert network.n_slots == 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", TINY)
+def test_taps_are_there_if_asked_for_and_change_nothing(name):
+    network = tiny(name, 3).eval()
+    for block in network.encoder.modules():
+        if isinstance(block, BasicBlock):
+            block.bn2.weight.fill_(2.0)  # zero in a fresh network: the branch would add nothing
+    plain, tapped = network(images()), network(images(), taps=True)
+    assert plain.taps == () and len(tapped.taps) == 4
+    assert torch.equal(plain.logits, tapped.logits) and torch.equal(plain.encoded, tapped.encoded)
+    if name.startswith("deeplab"):
+        assert [tap.shape[1] for tap in tapped.taps] == [16, 32, 64, 64]
+        assert all(tap.min() < 0 for tap in tapped.taps)  # before the activation, which has not overwritten them
+        assert torch.equal(tapped.taps[-1].relu(), tapped.encoded)
+        assert torch.equal(network.class_vectors(), network.classifier.steps[0].weight[..., 0, 0])
+        assert tapped.classes is None
+    else:
+        assert all(tap.shape == (2, 128, 16, 16) for tap in tapped.taps)
+        normed = network.encoder.norm(tapped.taps[-1].flatten(2).mT)
+        torch.testing.assert_close(normed.mT.unflatten(2, (16, 16)), tapped.encoded)
+        assert tapped.classes.shape == (2, 3, 128) and network.class_vectors().shape == (3, 128)
+
+
+@torch.no_grad()
+def test_deeplab_encodes_as_the_resnet_it_is_made_of():
+    network = tiny("deeplab-tiny", 3).eval()
+    resnet = SIZES["deeplab-tiny"].make_encoder().eval()
+    resnet.load_state_dict(network.encoder.state_dict())
+    assert torch.equal(network.encode(images())[0], resnet.forward_features(images()))
+
+
+def test_growing_by_copies_leaves_the_background_as_it_is():
+    network = tiny("deeplab-tiny", 3)
+    before = network.classifier.steps[0].bias.clone()
+    network.grow(2, "copy")
+    first, new = network.classifier.steps
+    assert torch.equal(first.bias, before) and torch.equal(new.bias, before[:1].expand(2))
+    assert torch.equal(new.weight, first.weight[:1].expand(2, -1, -1, -1))
 
 
 def test_names():
