@@ -19,9 +19,10 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import methods
+from methods.published import published_overrides
 from protocols.errors import InputError, unknown
 
-TRACKS = ("unified", "demo")
+TRACKS = ("unified", "paper", "demo")
 BACKBONES = ("segmenter", "deeplab")
 
 
@@ -56,7 +57,8 @@ class TrainSection:
     accumulate: int = 1  # equal parts of a batch, to save memory; its loss is the mean of theirs
     precision: str = "bf16"  # bf16 (autocast) or fp32
     crop: int = MISSING  # pixels; also the size that shorter sides are resized to before random scaling
-    scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # random scaling, lowest and highest factor
+    augmentation: str = "scale_crop"  # or resized_crop: random area and aspect ratio (MiB, PLOP)
+    scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # lowest and highest factor, of sides or of area
     flip: float = 0.5  # probability of a horizontal flip
     void: str = "ignore"  # what label 255 becomes in training: ignore or background
     padding: str = "ignore"  # what the label of padding becomes: ignore or background
@@ -154,7 +156,23 @@ def configurations(overrides: Sequence[str], references: Sequence[str] = ()) -> 
     """
     known = register(references)
     with _hydra():
-        return [_compose(run, known) for run in expand(overrides)]
+        return [_compose(run, known) for run in runs(overrides)]
+
+
+def runs(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every run: sweeps expanded, and in the paper track the published recipe put in front."""
+    return [_with_published(run) if "track=paper" in run else run for run in expand(overrides)]
+
+
+def _with_published(run: list[str]) -> list[str]:
+    """A run of the paper track: what its method's authors published, which later overrides may change."""
+    values = dict(override.partition("=")[::2] for override in run)
+    method = methods.get(values["method"].strip("'")).method
+    published = published_overrides(method, values["protocol"].strip("'"))
+    backbone = next(setting for setting in published if setting.startswith("backbone="))
+    if values.get("backbone", backbone.partition("=")[2]) != backbone.partition("=")[2]:
+        raise InputError(f"{values['method']} is published with {backbone}: use --track unified for another")
+    return [*(setting for setting in published if setting != backbone), backbone, *(o for o in run if o != backbone)]
 
 
 def one_line(fault: Exception) -> str:

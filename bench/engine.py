@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bench.cache import CorruptEntry
-from bench.data.transforms import TrainTransform
+from bench.data.transforms import AUGMENTATIONS
 from bench.data.views import iterations_per_epoch, make_eval_loader, make_loader
 from bench.evaluate import evaluate, image_scopes
 from bench.keys import derived_seed
@@ -221,7 +221,7 @@ class Engine:
 
     def _batches(self, step: StepPlan, first: int, iterations: int) -> Iterator:
         recipe = self.plan.spec.config.train
-        transform = TrainTransform(recipe.crop, tuple(recipe.scale), recipe.flip, recipe.padding)
+        transform = AUGMENTATIONS[recipe.augmentation](recipe.crop, tuple(recipe.scale), recipe.flip, recipe.padding)
         return make_loader(
             step.view, transform, self.plan.spec.seed, recipe.batch, first, iterations, self.workers, self.pin
         )

@@ -11,7 +11,7 @@ import hydra
 import torch
 from omegaconf import DictConfig
 
-from bench.config import configurations
+from bench.config import configurations, runs
 from bench.engine import Engine, Outcome
 from bench.machine import Machine
 from bench.manifest import COMMAND
@@ -68,7 +68,11 @@ def launch(overrides: Sequence[str], references: Sequence[str]) -> int:
     check_networks(prepared.plans)
     for spec, why in prepared.skipped:
         announce(f"skipped {spec.found.label} on {spec.protocol.name}: {why}")
-    multirun(overrides)
+    if "track=paper" in overrides:  # recipes differ by method and protocol, which one sweep cannot say
+        for run in runs(overrides):
+            multirun(run)
+    else:
+        multirun(overrides)
     store = prepared.workspace.store
     outcomes = [_outcomes[plan.run_id] for plan in prepared.plans]
     for outcome in outcomes:

@@ -1,6 +1,8 @@
 """What a command would do, as a table: cached steps, shared steps, steps to train, and what they take."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
+from functools import reduce
 from statistics import median
 
 from rich.console import Console
@@ -8,6 +10,8 @@ from rich.table import Table
 
 from bench.launch import Prepared
 from bench.plan import RunPlan, StepPlan
+from bench.spec import RunSpec
+from methods.published import settings_for
 
 CACHED, SHARED, TRAIN, EMPTY = "●", "=", "+", "○"
 LEGEND = f"{CACHED} cached   {SHARED} trained by a run above   {TRAIN} to train   {EMPTY} no training images"
@@ -17,9 +21,7 @@ def print_overview(prepared: Prepared, keys: bool) -> None:
     """Prints one line a run, one sign a step; then what is to be trained in all."""
     console = Console()
     cache = prepared.workspace.cache
-    table = Table(
-        "run", "seed", "steps", "to train", "iterations", title=LEGEND, title_style="dim", title_justify="left"
-    )
+    table = Table("run", "seed", "steps", "to train", "iterations")
     promised: dict[str, tuple[RunPlan, StepPlan]] = {}
     total = 0
     for plan in prepared.plans:
@@ -49,6 +51,9 @@ def print_overview(prepared: Prepared, keys: bool) -> None:
         soft_wrap=True,
     )
     console.print(_time_estimate(prepared, promised.values()), soft_wrap=True)
+    for plan in {(plan.spec.found.name, plan.spec.protocol.name): plan for plan in prepared.plans}.values():
+        if plan.spec.config.track == "paper":
+            console.print(_published(plan.spec))
     if keys:
         for plan in prepared.plans:
             for step in plan.steps:
@@ -58,6 +63,17 @@ def print_overview(prepared: Prepared, keys: bool) -> None:
                     f"{step.iterations} iterations, key {step.key[:16]}",
                     highlight=False,
                 )
+
+
+def _published(spec: RunSpec) -> Table:
+    """The published recipe of a method on a protocol, each value with its source, and what the run changes in it."""
+    title = f"{spec.found.label} as published for {spec.protocol.name}"
+    table = Table("key", "published", "source", "this run", title=title, title_justify="left")
+    used = {**asdict(spec.config), spec.found.name: asdict(spec.options)}
+    for setting in settings_for(spec.found.method.published, spec.protocol.name):
+        value = reduce(lambda node, key: node[key], setting.key.split("."), used)
+        table.add_row(setting.key, str(setting.value), setting.source, "" if value == setting.value else str(value))
+    return table
 
 
 def plan_steps(promised: dict[str, tuple[RunPlan, StepPlan]], plan: RunPlan) -> list[StepPlan]:

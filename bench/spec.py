@@ -11,9 +11,10 @@ import methods
 import protocols
 from bench.config import BACKBONES, TRACKS, Phase, RunConfig, TrainSection
 from bench.data.base import DATA
+from bench.data.transforms import AUGMENTATIONS
 from bench.keys import digest
 from methods.base import BaseRecipe, Method, MethodConfig
-from methods.nn.network import NetworkConfig, names, weights_digest
+from methods.nn.network import NetworkConfig, family, names, weights_digest
 from protocols.errors import InputError, unknown
 from protocols.protocol import Protocol
 
@@ -140,6 +141,7 @@ def _check(config: RunConfig) -> None:
         "train.optimiser": (train.optimiser, ("sgd", "adamw")),
         "train.schedule": (train.schedule, ("poly", "constant")),
         "train.precision": (train.precision, ("bf16", "fp32")),
+        "train.augmentation": (train.augmentation, tuple(AUGMENTATIONS)),
         "train.void": (train.void, ("ignore", "background")),
         "train.padding": (train.padding, ("ignore", "background")),
         "network.name": (config.network.name, names()),
@@ -189,7 +191,7 @@ def _check(config: RunConfig) -> None:
         raise InputError(
             "deeplab needs at least 2 images at once (batch norm): raise train.batch or lower train.accumulate"
         )
-    if config.network.name.removesuffix("-tiny") != config.backbone:
+    if family(config.network.name) != config.backbone:
         raise InputError(f"network.name={config.network.name} is no {config.backbone}: choose it with --backbone")
 
 

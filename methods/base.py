@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.nn.network import Network, upsample
+from methods.published import Published
 from protocols.protocol import VOID, Step
 
 
@@ -84,6 +85,7 @@ class Method(nn.Module, ABC):
     summary: ClassVar[str] = ""  # one line for `bench list methods`
     paper: ClassVar[str] = ""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> changed options; run as `method-name`
+    published: ClassVar[tuple[Published, ...]] = ()  # the recipe of the paper track
     by_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # data set -> values of the options that are None
     backbones: ClassVar[tuple[str, ...]] = ("deeplab", "segmenter")
     settings: ClassVar[tuple[str, ...]] = ("overlapped", "disjoint", "sequential")

@@ -4,12 +4,14 @@ Old classes are labelled as background in the images of a step, so the network i
 """
 
 from methods.base import Batch, Method, Term, cross_entropy
+from methods.published import MIB_TRAINING
 
 
 class Finetune(Method):
     """Cross-entropy over all slots on whatever the step labels."""
 
     summary = "plain cross-entropy on each step's labels: the lower bound"
+    published = MIB_TRAINING  # as the baseline of MiB and PLOP
 
     def forward(self, batch: Batch) -> dict[str, Term]:
         return {"ce": cross_entropy(self.logits(batch.images), batch.labels)}

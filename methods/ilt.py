@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from methods.base import Batch, Method, MethodConfig, Term, cross_entropy
 from methods.nn.losses import distillation
 from methods.nn.network import Output, upsample
+from methods.published import MIB_TRAINING, Published
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Lwf(Method):
     summary = "cross-entropy and output distillation over the old slots"
     paper = "Li and Hoiem, Learning without Forgetting, ECCV 2016"
     uses_teacher = True
+    published = (*MIB_TRAINING, Published("lwf.kd", 100, "MiB, official code, its baseline"))
 
     def forward(self, batch: Batch) -> dict[str, Term]:
         new = self.network(batch.images)
@@ -68,6 +70,11 @@ class Ilt(Lwf):
     Config = IltConfig
     summary = "cross-entropy, output distillation, feature distillation"
     paper = "Michieli and Zanuttigh, Incremental Learning Techniques for Semantic Segmentation, ICCV workshops 2019"
+    published = (
+        *MIB_TRAINING,
+        Published("ilt.kd", 100, "MiB, official code, its baseline"),
+        Published("ilt.de", 100, "MiB, official code, its baseline"),
+    )
 
     def feature_terms(self, old: Output, new: Output) -> dict[str, Term]:
         return {"features": Term.mean_of(F.mse_loss(new.encoded.float(), old.encoded.float()), self.config.de)}

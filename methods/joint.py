@@ -5,12 +5,14 @@ One joint network serves every protocol of the same class order.
 """
 
 from methods.base import BaseRecipe, Batch, Method, MethodConfig, Term, cross_entropy
+from methods.published import MIB_TRAINING
 
 
 class Joint(Method):
     """Cross-entropy on the labels of all classes, in a single step."""
 
     summary = "all classes at once, in one step: the upper bound, not incremental"
+    published = MIB_TRAINING  # as the baseline of MiB and PLOP
 
     @classmethod
     def base_recipe(cls, config: MethodConfig) -> BaseRecipe:

@@ -29,6 +29,7 @@ from methods.base import Batch, Method, MethodConfig, Term, cross_entropy
 from methods.nn.losses import distillation, label_guided_distillation, orthogonality
 from methods.nn.mbs_losses import weighted_squares
 from methods.nn.network import Output, upsample
+from methods.published import MBS_TRAINING, Published
 from protocols.protocol import VOID
 
 
@@ -89,6 +90,12 @@ class Mbs(Method):
     summary = "selective pseudo-labels, adaptive feature and label-guided output distillation, orthogonal tokens"
     paper = "Park et al., Mitigating Background Shift in Class-Incremental Semantic Segmentation, ECCV 2024"
     uses_teacher = True
+    published = (
+        *MBS_TRAINING,
+        Published("mbs.threshold", 0.7, "MBS, configurations"),
+        Published("mbs.od", 25, "MBS, VOC configuration", "voc_*"),
+        Published("mbs.od", 50, "MBS, ADE configuration", "ade_*"),
+    )
     by_dataset = {"voc": {"od": 25.0}, "ade": {"od": 50.0}}
     variants = {
         "no_selective": {"selective": False},

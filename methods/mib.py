@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from methods.base import Batch, Method, MethodConfig, Term, cross_entropy
 from methods.nn.losses import distillation, unbiased_cross_entropy, unbiased_distillation
+from methods.published import MIB_TRAINING, Published
 from protocols.protocol import VOID
 
 
@@ -38,6 +39,11 @@ class Mib(Method):
     summary = "unbiased cross-entropy and distillation, background initialisation"
     paper = "Cermelli et al., Modeling the Background for Incremental Learning in Semantic Segmentation, CVPR 2020"
     uses_teacher = True
+    published = (
+        *MIB_TRAINING,
+        Published("mib.kd", 10, "MiB, official code"),
+        Published("mib.kd", 100, "MiB's author, issues 22 and 43 of the official repository", "voc_15-1"),
+    )
     variants = {
         "no_unce": {"unbiased_ce": False},
         "no_unkd": {"unbiased_kd": False},

@@ -34,6 +34,7 @@ from torch import Tensor
 from methods.base import Batch, Method, MethodConfig, Term, cross_entropy
 from methods.nn.losses import pixel_entropy, pod_distillation
 from methods.nn.network import Network, Output, upsample
+from methods.published import PLOP_TRAINING, Published
 from protocols.errors import unknown
 from protocols.protocol import VOID, Step
 
@@ -177,6 +178,15 @@ class Plop(Method):
     summary = "entropy pseudo-labels, local POD distillation, background initialisation"
     paper = "Douillard et al., PLOP: Learning without Forgetting for Continual Semantic Segmentation, CVPR 2021"
     uses_teacher = True
+    published = (
+        *PLOP_TRAINING,
+        Published("plop.thresholds", "official", "PLOP, official code, its bug included"),
+        Published("plop.floor", 0.001, "PLOP, official scripts"),
+        Published("plop.pod", 0.01, "PLOP, official code", "voc_*"),
+        Published("plop.pod_logits", 0.0005, "PLOP, official code", "voc_*"),
+        Published("plop.pod", 0.001, "PLOP, official scripts", "ade_*"),
+        Published("plop.pod_logits", 0.00001, "PLOP, official scripts", "ade_*"),
+    )
     by_dataset = {
         "voc": {"pod": 0.01, "pod_logits": 0.0005},
         "ade": {"pod": 0.001, "pod_logits": 0.00001},

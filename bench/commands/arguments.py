@@ -5,7 +5,7 @@ import re
 
 from protocols.errors import InputError
 
-TRACKS = ("unified", "demo")
+TRACKS = ("unified", "paper", "demo")
 BACKBONES = ("segmenter", "deeplab")
 OVERRIDES = """\
 key=value changes anything else. What changes training is part of the key of each step; what follows store= is not:
@@ -30,7 +30,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--setting", metavar="S", help="overlapped (default), disjoint or sequential")
     parser.add_argument("--seeds", default="0", metavar="0,1,2", help="default: 0")
     parser.add_argument(
-        "--track", choices=TRACKS, help="unified (default): full size; demo: tiny networks, rendered scenes"
+        "--track",
+        choices=TRACKS,
+        help="unified (default): one recipe for all; paper: as published; demo: tiny, on scenes",
     )
     parser.add_argument("--backbone", choices=BACKBONES, help="segmenter (default, ViT) or deeplab (ResNet)")
     parser.add_argument("--data", metavar="NAME", help="voc, ade or shapes; default: the protocol's own")

@@ -5,6 +5,7 @@ from class ids into slots by a 256-entry table after resampling and before paddi
 it says whatever the table does to void.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ from protocols import VOID, unknown
 
 # RGB, the mean of ImageNet and of CLIP's training images: near 0 once normalised.
 GREY = torch.tensor((124, 116, 104), dtype=torch.uint8)
+RATIOS, TRIES = (3 / 4, 4 / 3), 10  # of resized crops
 PADDING = {"ignore": VOID, "background": 0}
 
 
@@ -68,6 +70,48 @@ class TrainTransform:
         padded_labels = torch.full((self.crop, self.crop), PADDING[self.padding], dtype=torch.uint8)
         padded_labels[inside] = labels
         return padded, padded_labels
+
+
+@dataclass(frozen=True)
+class ResizedCropTransform:
+    """A random window of the image, by area and aspect ratio, resized to `crop` x `crop`, and a horizontal flip.
+
+    The window's area is the image's times a factor drawn uniformly from `scale`, its ratio log-uniform from 3/4 to 4/3;
+    of ten draws the first that fits into the image is taken, else the largest centred window of an allowed ratio. So
+    nothing is ever padded. (The augmentation of MiB and PLOP.)
+    """
+
+    crop: int
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    padding: str = "ignore"  # never needed
+
+    def __call__(
+        self, image: Tensor, mask: Tensor, table: np.ndarray, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """As `TrainTransform`."""
+        top, left, rows, columns = self._window(*mask.shape, generator)
+        image = _resize(image[:, top : top + rows, left : left + columns], self.crop, self.crop)
+        row, column = top + _nearest(rows, self.crop), left + _nearest(columns, self.crop)
+        if generator.random() < self.flip:
+            image, column = image.flip(-1), column[::-1]
+        return image, torch.from_numpy(table.take(mask.numpy()[row[:, None], column]))
+
+    def _window(self, height: int, width: int, generator: np.random.Generator) -> tuple[int, int, int, int]:
+        """Top, left, rows and columns of the window."""
+        low, high = math.log(RATIOS[0]), math.log(RATIOS[1])
+        for area, ratio, down, across in generator.random((TRIES, 4)).tolist():
+            area = height * width * (self.scale[0] + area * (self.scale[1] - self.scale[0]))
+            ratio = math.exp(low + ratio * (high - low))
+            columns, rows = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < columns <= width and 0 < rows <= height:
+                return int(down * (height - rows + 1)), int(across * (width - columns + 1)), rows, columns
+        ratio = min(max(width / height, RATIOS[0]), RATIOS[1])
+        columns, rows = min(width, round(height * ratio)), min(height, round(width / ratio))
+        return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+AUGMENTATIONS = {"scale_crop": TrainTransform, "resized_crop": ResizedCropTransform}
 
 
 @dataclass(frozen=True)

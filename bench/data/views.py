@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench.data.base import SegmentationData
-from bench.data.transforms import EvalTransform, TrainTransform
+from bench.data.transforms import EvalTransform, ResizedCropTransform, TrainTransform
 from protocols import InputError
 
 
@@ -100,7 +100,7 @@ def random_stream(*key: int | str) -> np.random.Generator:
 
 def make_loader(
     view: StepView,
-    transform: TrainTransform,
+    transform: TrainTransform | ResizedCropTransform,
     seed: int,
     batch: int,
     first_iteration: int,
@@ -179,7 +179,7 @@ class _Source(ABC):
 
 
 class _TrainSource(_Source):
-    def __init__(self, plan: BatchPlan, transform: TrainTransform) -> None:
+    def __init__(self, plan: BatchPlan, transform: TrainTransform | ResizedCropTransform) -> None:
         self.data, self._plan, self._transform = plan.view.data, plan, transform
 
     def pairs(self, number: int) -> Iterator[tuple[Tensor, Tensor, str]]:

@@ -78,6 +78,11 @@ def names() -> tuple[str, ...]:
     return tuple(_sizes())
 
 
+def family(name: str) -> str:
+    """The backbone that a network is a size or a pre-training of: deeplab or segmenter."""
+    return name.partition("-")[0]
+
+
 def build(config: NetworkConfig) -> Network:
     """The network of a configuration, with its initial weights and no slots yet; what has no initial weights
     is drawn from PyTorch's global random generator.

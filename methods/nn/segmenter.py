@@ -214,6 +214,10 @@ def _clip_vit_b16(image_size: int) -> VisionTransformer:
     )
 
 
+def _augreg_vit_b16(image_size: int) -> VisionTransformer:
+    return timm.create_model("vit_base_patch16_384", img_size=image_size, num_classes=0, dynamic_img_size=True)
+
+
 def _tiny_vit(image_size: int) -> VisionTransformer:
     return VisionTransformer(
         img_size=image_size,
@@ -240,6 +244,18 @@ SIZES = {
         fused_attention=True,
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
+    ),
+    "segmenter-augreg": SegmenterSize(
+        make_encoder=_augreg_vit_b16,
+        published="vit_base_patch16_384.augreg_in21k_ft_in1k",
+        patch=16,
+        depth=2,
+        heads=12,
+        mlp_ratio=4.0,
+        drop_path=0.1,
+        fused_attention=True,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),  # ImageNet's, as MBS normalises, though these weights expect 0.5
     ),
     "segmenter-tiny": SegmenterSize(
         make_encoder=_tiny_vit,

@@ -43,7 +43,7 @@ def _published_file(published: str) -> Path:
         raise InputError(
             f"no initial weights: {published} is not cached in {HF_HUB_CACHE} and cannot be downloaded; "
             f"go online once, or get model.safetensors from huggingface.co/{repository} and give "
-            "pretrained=/path/to/model.safetensors, or start from random weights with network.pretrained=none"
+            "network.pretrained=/path/to/model.safetensors, or start from random weights with network.pretrained=none"
         ) from error
 
 

@@ -12,9 +12,16 @@ from protocols.errors import InputError
 @pytest.mark.parametrize("track", TRACKS)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_track_and_backbone_composes_completely(track, backbone):
+    if track == "paper" and backbone == "segmenter":
+        with pytest.raises(InputError, match="published with backbone=deeplab"):
+            configurations(["method=mib", "protocol=voc_10-1", "track=paper", "backbone=segmenter"])
+        return
     (config,) = configurations(["method=mib", "protocol=voc_10-1", f"track={track}", f"backbone={backbone}"])
     assert not OmegaConf.missing_keys(config)
     assert (config.track, config.backbone) == (track, backbone)
+    if track == "paper":
+        assert (config.network.name, config.train.void, config.mib.kd) == ("deeplab", "background", 10)
+        return
     assert config.network.name == backbone + ("-tiny" if track == "demo" else "")
     assert config.evaluation.size == config.train.crop == (64 if track == "demo" else 512)
     assert config.data.name == ("shapes" if track == "demo" else None)
@@ -91,3 +98,42 @@ def test_values_reach_hydra_unharmed(value):
     (run,) = expand([f"method={arguments.quoted(value)}"])
     (parsed,) = OverridesParser.create().parse_overrides(run)
     assert str(parsed.value()) == value
+
+
+PUBLISHED = {  # method, protocol -> what its authors published (batch, epochs, rates, void, weights)
+    ("mib", "voc_15-5"): (24, 30, 30, 0.01, 0.001, "background", {"kd": 10}),
+    ("mib", "voc_15-1"): (24, 30, 30, 0.01, 0.001, "background", {"kd": 100}),
+    ("mib", "ade_100-10"): (24, 60, 60, 0.01, 0.001, "background", {"kd": 10}),
+    ("ilt", "voc_15-1"): (24, 30, 30, 0.01, 0.001, "background", {"kd": 100, "de": 100}),
+    ("plop", "voc_15-1"): (24, 30, 30, 0.01, 0.001, "ignore", {"pod": 0.01, "pod_logits": 0.0005}),
+    ("plop", "voc_10-1"): (24, 30, 10, 0.01, 0.001, "ignore", {"pod": 0.01, "thresholds": "official"}),
+    ("plop", "ade_100-50"): (24, 60, 60, 0.01, 0.001, "ignore", {"pod": 0.001, "pod_logits": 0.00001}),
+    ("mbs", "voc_10-1"): (16, 32, 32, 1e-3, 1e-4, "ignore", {"od": 25}),
+    ("mbs", "ade_100-50"): (8, 64, 64, 1e-3, 5e-4, "ignore", {"od": 50}),
+}
+
+
+@pytest.mark.parametrize(("run", "expected"), PUBLISHED.items(), ids=lambda value: "-".join(map(str, value[:2])))
+def test_the_paper_track_is_what_was_published(run, expected):
+    method, protocol = run
+    (config,) = configurations([f"method={method}", f"protocol={protocol}", "track=paper"])
+    train, options = config.train, config[method]
+    *values, weights = expected
+    found = (train.batch, train.base.epochs, train.increment.epochs, train.base.lr, train.increment.lr, train.void)
+    assert found == tuple(values)
+    assert {name: options[name] for name in weights} == weights
+    assert config.network.name == ("segmenter-augreg" if method == "mbs" else "deeplab")
+    assert train.padding == ("background" if method == "mbs" else "ignore")
+    assert train.augmentation == ("scale_crop" if method == "mbs" else "resized_crop")
+
+
+def test_a_value_given_with_the_paper_track_wins_over_the_published_one():
+    (config,) = configurations(["method=mib", "protocol=voc_15-1", "track=paper", "mib.kd=7", "train.batch=2"])
+    assert (config.mib.kd, config.train.batch, config.train.base.epochs) == (7, 2, 30)
+
+
+def test_a_method_without_a_published_recipe_is_refused_in_the_paper_track(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text("from methods.finetune import Finetune\n\nclass Own(Finetune):\n    published = ()\n")
+    with pytest.raises(InputError, match="no published recipe"):
+        configurations([f"method='{path}:Own'", "protocol=voc_15-1", "track=paper"], [f"{path}:Own"])

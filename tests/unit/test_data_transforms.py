@@ -9,7 +9,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from bench.data.transforms import EvalTransform, TrainTransform
+from bench.data.transforms import EvalTransform, ResizedCropTransform, TrainTransform
 from protocols import InputError
 
 IDENTITY = np.arange(256, dtype=np.uint8)
@@ -147,3 +147,31 @@ def test_evaluation_of_whole_images_changes_labels_only() -> None:
     out, labels = EvalTransform(None)(image, mask, table)
     assert torch.equal(out, image)
     assert labels.tolist() == table[mask.numpy()].tolist()
+
+
+def test_resized_crops_hold_windows_of_the_drawn_area_and_ratio() -> None:
+    """On an image whose pixels say where they are, the window can be read off the result."""
+    height, width = 90, 120
+    down, across = torch.arange(height)[:, None].expand(height, width), torch.arange(width).expand(height, width)
+    image = torch.stack([down, across])
+    image = torch.cat([image, torch.zeros(1, height, width, dtype=torch.int64)]).to(torch.uint8)
+    mask = (torch.arange(height)[:, None] + torch.zeros(width)).to(torch.uint8)
+    transform, areas = ResizedCropTransform(64, scale=(0.2, 0.6), flip=0.0), []
+    table = np.arange(256, dtype=np.uint8)
+    for seed in range(60):
+        out, labels = transform(image, mask, table, np.random.default_rng(seed))
+        assert out.shape == (3, 64, 64) and labels.shape == (64, 64) and labels.max() < height
+        rows = float(labels[-1, 0]) - float(labels[0, 0]) + 1
+        columns = float(out[1, 0, -1]) - float(out[1, 0, 0]) + 1
+        assert 0.7 < columns / rows < 1.4
+        assert (out[0, :, 0].int() - labels[:, 0].int()).abs().max() <= 2  # image and labels agree
+        areas.append(rows * columns / (height * width))
+    assert 0.15 < min(areas) < 0.3 and 0.5 < max(areas) < 0.65
+
+
+def test_resized_crops_never_pad_and_fall_back_to_the_centre() -> None:
+    image, mask = torch.full((3, 30, 90), 200, dtype=torch.uint8), torch.full((30, 90), 7, dtype=torch.uint8)
+    transform = ResizedCropTransform(16, scale=(3.0, 3.0), flip=0.0)  # no window of that area fits
+    out, labels = transform(image, mask, np.arange(256, dtype=np.uint8), np.random.default_rng(0))
+    assert (out == 200).all() and (labels == 7).all()
+    assert transform._window(30, 90, np.random.default_rng(0)) == (0, 25, 30, 40)

@@ -355,4 +355,4 @@ def test_growing_by_copies_leaves_the_background_as_it_is():
 
 
 def test_names():
-    assert names() == ("deeplab", "deeplab-tiny", "segmenter", "segmenter-tiny")
+    assert names() == ("deeplab", "deeplab-tiny", "segmenter", "segmenter-augreg", "segmenter-tiny")

@@ -67,6 +67,7 @@ TRAINING = [  # (override, steps that it changes)
     ("train.precision=bf16", "all"),
     ("train.crop=64", "all"),
     ("train.scale=[0.9,1.1]", "all"),
+    ("train.augmentation=resized_crop", "all"),
     ("train.flip=0.1", "all"),
     ("train.padding=background", "all"),
     ("train.void=background", "all"),
