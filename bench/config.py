@@ -1,8 +1,7 @@
 """The typed configuration of a run, and how command-line overrides become configurations (Hydra).
 
-`bench.yaml` composes a track, a backbone and the recipe of that pair over the schema here; each registered method
-has one node
-of its own options under its name, so `mib.kd=100` touches MiB alone.
+`bench.yaml` composes a track, a backbone and the recipe of that pair over the schema here; each registered method has
+one node of its own options under its name, so `mib.kd=100` touches MiB alone.
 """
 
 import re

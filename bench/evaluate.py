@@ -17,8 +17,8 @@ SCOPES = 3
 
 
 def image_scopes(presence: np.ndarray, step: Step) -> np.ndarray:
-    """The scope of every image at `step`, from its whole mask: 0 no seen class, 1 seen classes only, 2 seen and
-    future ones.
+    """The scope of every image at `step`, from its whole mask: 0 no seen class, 1 seen classes only, 2 seen and future
+    ones.
 
     presence: bool (N, n_classes + 1), column = class id; background does not count. Returns int64 (N,).
     """
@@ -31,8 +31,8 @@ def image_scopes(presence: np.ndarray, step: Step) -> np.ndarray:
 def count_confusion(labels: Tensor, predictions: Tensor, scopes: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Pixels by (scope, true slot, predicted slot), int64, on the device of the labels.
 
-    labels (B, H, W) slots of the full protocol, 255 ignored; predictions (B, H, W) slots; scopes (B,) in 0..2;
-    shape = (scopes, true slots, predicted slots).
+    labels (B, H, W) slots of the full protocol, 255 ignored; predictions (B, H, W) slots; scopes (B,) in 0..2; shape =
+    (scopes, true slots, predicted slots).
     """
     n_scopes, n_true, n_predicted = shape
     cells = n_scopes * n_true * n_predicted

@@ -64,9 +64,8 @@ def train_step(
 ) -> Position:
     """Trains `method` through its current step, from the rolling checkpoint if there is one.
 
-    `progress(iteration, mean losses, images a second)` is called at every log row. Returns the final position with
-    the whole log.
-    Raises NonFiniteLoss when a loss is not finite.
+    `progress(iteration, mean losses, images a second)` is called at every log row. Returns the final position with the
+    whole log. Raises NonFiniteLoss when a loss is not finite.
     """
     recipe, n = training.recipe, training.iterations
     optimiser = make_optimiser(recipe, method.parameter_groups(method.step), machine.device)

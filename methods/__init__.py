@@ -1,8 +1,8 @@
 """Methods, found by name: those shipped here, those of installed packages, and a user's own file.
 
 `get("mib")` and `get("mib-no_init")` name a shipped method and a variant of it; `get("path/to/file.py:Class")` a class
-in a file of the user's own, whose code is run. Other packages register under the group `ciss_bench.methods`.
-Importing this package imports no torch; looking a method up does.
+in a file of the user's own, whose code is run. Other packages register under the group `ciss_bench.methods`. Importing
+this package imports no torch; looking a method up does.
 """
 
 import hashlib

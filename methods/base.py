@@ -1,7 +1,7 @@
 """The one extension point: what a class-incremental learner is to the engine.
 
-The engine owns data, optimiser stepping, precision, devices, checkpoints and evaluation. A method owns its
-network, its losses and its prediction rule, and sees one step at a time: nothing of the future reaches it.
+The engine owns data, optimiser stepping, precision, devices, checkpoints and evaluation. A method owns its network, its
+losses and its prediction rule, and sees one step at a time: nothing of the future reaches it.
 """
 
 import copy
@@ -52,8 +52,8 @@ class Term(NamedTuple):
 class BaseRecipe:
     """What a method decides about step 0. Two methods with equal base recipes share one trained network.
 
-    The engine adds what it owns itself: network, initial weights, data view, schedule, batch, augmentation,
-    precision, seed.
+    The engine adds what it owns itself: network, initial weights, data view, schedule, batch, augmentation, precision,
+    seed.
     """
 
     loss: str = "cross_entropy"  # the name of what `forward` computes in step 0
@@ -73,8 +73,8 @@ class MethodConfig:
 class Method(nn.Module, ABC):
     """One class-incremental learner.
 
-    Life of a run, for each step:
-    begin_step -> prepare -> parameter_groups -> forward ... forward -> end_step -> predict.
+    Life of a run, for each step: begin_step -> prepare -> parameter_groups -> forward ... forward -> end_step ->
+    predict.
 
     A cached step is loaded by replaying `begin_step` for every step up to it, then `load_state_dict`: so `begin_step`
     may only change structure, and everything learned must live in parameters and buffers.
