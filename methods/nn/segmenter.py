@@ -7,7 +7,7 @@ Deviation from MBS: the default encoder is the image tower of CLIP, which all me
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import timm
@@ -232,30 +232,26 @@ def _tiny_vit(image_size: int) -> VisionTransformer:
     )
 
 
+FULL = SegmenterSize(
+    make_encoder=_clip_vit_b16,
+    published="vit_base_patch16_clip_quickgelu_224.openai",
+    patch=16,
+    depth=2,
+    heads=12,
+    mlp_ratio=4.0,
+    drop_path=0.1,
+    fused_attention=True,
+    mean=(0.48145466, 0.4578275, 0.40821073),
+    std=(0.26862954, 0.26130258, 0.27577711),
+)
 SIZES = {
-    "segmenter": SegmenterSize(
-        make_encoder=_clip_vit_b16,
-        published="vit_base_patch16_clip_quickgelu_224.openai",
-        patch=16,
-        depth=2,
-        heads=12,
-        mlp_ratio=4.0,
-        drop_path=0.1,
-        fused_attention=True,
-        mean=(0.48145466, 0.4578275, 0.40821073),
-        std=(0.26862954, 0.26130258, 0.27577711),
-    ),
-    "segmenter-augreg": SegmenterSize(
+    "segmenter": FULL,
+    "segmenter-augreg": replace(  # MBS's: ImageNet's mean and std, as it normalises, though these weights expect 0.5
+        FULL,
         make_encoder=_augreg_vit_b16,
         published="vit_base_patch16_384.augreg_in21k_ft_in1k",
-        patch=16,
-        depth=2,
-        heads=12,
-        mlp_ratio=4.0,
-        drop_path=0.1,
-        fused_attention=True,
         mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),  # ImageNet's, as MBS normalises, though these weights expect 0.5
+        std=(0.229, 0.224, 0.225),
     ),
     "segmenter-tiny": SegmenterSize(
         make_encoder=_tiny_vit,

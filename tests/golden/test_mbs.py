@@ -2,26 +2,15 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from methods.mbs import patch_weights, selective_pseudo_labels
 from methods.nn.losses import label_guided_distillation, orthogonality, weighted_feature_distillation
+from tests.golden.official import assert_golden, golden
 
 LOGITS = torch.tensor([1.0, 2.0, 5.0]).log().view(1, 3, 1, 1)  # p = (1/8, 2/8, 5/8)
 OLD_LOGITS = torch.tensor([3.0, 1.0]).log().view(1, 2, 1, 1)  # the teacher has (3/4, 1/4)
-
-
-def golden(shared, name):
-    with np.load(shared / "golden" / f"{name}.npz") as arrays:
-        return {key: torch.from_numpy(value) if value.ndim else value.item() for key, value in arrays.items()}
-
-
-def assert_golden(actual, expected, gradient=False):
-    expected = torch.as_tensor(expected, dtype=actual.dtype)
-    rtol, atol = (1e-3, 1e-5) if gradient else (1e-5, 1e-6)
-    torch.testing.assert_close(actual.detach(), expected, rtol=rtol, atol=atol * expected.abs().max().item())
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,13 @@
 """The ASPP head and the mask transformer: against direct forms, and against the official networks with their
 weights."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from methods.nn.deeplab import AsppHead
 from methods.nn.segmenter import MaskTransformer, class_axis_norm
-
-
-def golden(shared, name):
-    with np.load(shared / "golden" / f"{name}.npz") as arrays:
-        return {key: torch.from_numpy(value) for key, value in arrays.items()}
-
-
-def assert_golden(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item())
+from tests.golden.official import assert_golden, golden
 
 
 def test_class_axis_norm_by_hand():

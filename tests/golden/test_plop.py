@@ -2,26 +2,13 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from methods.nn.losses import local_pod, pixel_entropy, pod_distillation
 from methods.plop import EntropyScores, _official_thresholds, entropy_pseudo_labels, entropy_thresholds
 from protocols.errors import InputError
-
-
-def golden(shared, name):
-    with np.load(shared / "golden" / f"{name}.npz") as arrays:
-        return {key: torch.from_numpy(value) if value.ndim else value.item() for key, value in arrays.items()}
-
-
-def assert_golden(actual, expected, gradient=False):
-    expected = torch.as_tensor(expected, dtype=actual.dtype)
-    rtol, atol = (1e-3, 1e-5) if gradient else (1e-5, 1e-6)
-    finite = expected[expected.isfinite()]
-    scale = finite.abs().max().item()
-    torch.testing.assert_close(actual.detach(), expected, rtol=rtol, atol=atol * scale, equal_nan=True)
+from tests.golden.official import assert_golden, golden
 
 
 def logits_of(*probabilities):
@@ -181,7 +168,7 @@ def test_pod_distillation_golden(shared, dataset):
 def test_entropy_thresholds_golden(shared, name):
     case = golden(shared, f"entropy_thresholds_{name}")
     arguments = case["old_logits"], case["labels"], case["n_current"], case["floor"]
-    assert_golden(entropy_thresholds(*arguments, "official"), case["thresholds_official"])
+    assert_golden(entropy_thresholds(*arguments, "official"), case["thresholds_official"], nan=True)
     exact = torch.full((case["n_current"],), case["floor"])
     medians = case["exact_medians"].nan_to_num(nan=0.0).clamp(min=case["floor"])
     exact[: len(medians)] = medians.float()
