@@ -1,0 +1,58 @@
+"""What a training step of each method costs beside its parts: one teacher forward, one student forward and backward.
+
+Both are timed in turns in one process, and their medians compared, so that other load on the machine hits both.
+"""
+
+import statistics
+import time
+
+import pytest
+import torch
+
+import methods
+from bench.contract import Trial
+from bench.train import loss_values
+from methods.base import Batch, cross_entropy
+
+BATCH, ROUNDS = 16, 15
+
+
+def batch(trial: Trial) -> Batch:
+    """16 scenes' worth of random pixels and blocks of labels, in an increment."""
+    parts = [trial.batch(1, seed) for seed in range(BATCH // 4)]
+    images = torch.cat([part.images for part in parts]).contiguous(memory_format=torch.channels_last)
+    return Batch(images, torch.cat([part.labels for part in parts]), tuple(str(i) for i in range(BATCH)))
+
+
+@pytest.mark.benchmark(group="training step of an increment, 16 x 64 x 64")
+@pytest.mark.parametrize("backbone", ["deeplab", "segmenter"])
+@pytest.mark.parametrize("name", [name for name in methods.names() if name != "joint"])
+def test_a_training_step_beside_its_parts(benchmark, capsys, name, backbone):
+    trial = Trial(methods.get(name), backbone)
+    method = trial.trained(0)
+    trial.enter(method, 1).to(memory_format=torch.channels_last)
+    data = batch(trial)
+    method.prepare(trial.steps[1], [data])
+
+    def step() -> None:
+        sum(loss_values(method(data)).values()).backward()
+        method.zero_grad(set_to_none=True)
+
+    def parts() -> None:
+        if method.teacher is not None:
+            method.teacher_logits(data.images)
+        cross_entropy(method.logits(data.images), data.labels).value.backward()
+        method.zero_grad(set_to_none=True)
+
+    times: dict = {step: [], parts: []}
+    for _ in range(ROUNDS + 2):
+        for run in (step, parts):
+            started = time.perf_counter()
+            run()
+            times[run].append(time.perf_counter() - started)
+    whole, bare = (statistics.median(times[run][2:]) for run in (step, parts))  # the first two warm up
+    benchmark.extra_info["ratio to its parts"] = round(whole / bare, 3)
+    with capsys.disabled():
+        figures = f"{1e3 * whole:.1f} ms, its parts {1e3 * bare:.1f} ms, ratio {whole / bare:.2f}"
+        print(f"\n{name} on {backbone}-tiny: {figures}")
+    benchmark.pedantic(step, rounds=3, warmup_rounds=1)
