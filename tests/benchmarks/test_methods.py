@@ -45,7 +45,7 @@ def test_a_training_step_beside_its_parts(benchmark, capsys, name, backbone):
         method.zero_grad(set_to_none=True)
 
     times: dict = {step: [], parts: []}
-    for _ in range(ROUNDS + 2):
+    for _ in range(ROUNDS + 2 if benchmark.enabled else 3):  # without timing it only has to work
         for run in (step, parts):
             started = time.perf_counter()
             run()
