@@ -289,7 +289,7 @@ def print_checks(found: methods.Found) -> int:
         for check in CHECKS:
             fault = explain(check, Trial(found, backbone))
             failed += fault is not None
-            console.print(f"  {'✗' if fault else '✓'} {check.__doc__.strip()}", markup=False)
+            console.print(f"  {'✗' if fault else '✓'} {check.__doc__.strip()}", markup=False, soft_wrap=True)
             if fault:
                 console.print(f"      {fault}", markup=False, soft_wrap=True)
     console.print(f"{failed} checks failed" if failed else "the method keeps the contract")
