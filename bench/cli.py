@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bench.commands import cache, check, list_, plan, report, run
+from bench.commands import ablate, cache, check, list_, plan, report, run
 from protocols.errors import InputError
 
 DESCRIPTION = """\
@@ -22,6 +22,8 @@ examples:
                                     the real thing, on a GPU
   bench plan --methods finetune,mib --protocol voc_10-1 --track demo
                                     what such a run would train, and what is there already
+  bench ablate lbd --protocol voc_10-1 --track demo
+                                    the method, without each of its parts, and with other settings
   bench report                      tables of everything in the store
 Every command is idempotent: run it again and it goes on where it was, or does nothing."""
 
@@ -39,7 +41,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="bench", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for command in (run, plan, report, list_, check, cache):
+    for command in (run, ablate, plan, report, list_, check, cache):
         command.add_parser(commands)
     arguments, rest = parser.parse_known_args(argv)
     overrides = [text for text in rest if not text.startswith("-")] if "overrides" in arguments else []

@@ -19,7 +19,7 @@ from bench.config import BACKBONES
 from bench.train import loss_values
 from methods.base import Batch, Method
 from methods.finetune import Finetune
-from methods.nn.network import NetworkConfig, build
+from methods.nn.network import NetworkConfig, build, sibling
 from protocols.protocol import VOID
 
 SIZE, IMAGES, ITERATIONS = 64, 4, 3
@@ -43,7 +43,8 @@ class Trial:
     def fresh(self, method_class: type[Method] | None = None, seed: int = 0) -> Method:
         """The method before its first step, with initial weights from `seed`."""
         torch.manual_seed(seed)
-        network = build(NetworkConfig(f"{self.backbone}-tiny", "none", SIZE))
+        name = sibling(f"{self.backbone}-tiny", (method_class or self.found.method).family)
+        network = build(NetworkConfig(name, "default", SIZE))
         if method_class is not None:
             return method_class(method_class.Config(), network)
         options = OmegaConf.merge(OmegaConf.structured(self.found.method.Config), self.found.options)

@@ -11,6 +11,7 @@ import hydra
 import torch
 from omegaconf import DictConfig
 
+from bench.ablation import variants_of
 from bench.config import configurations, runs
 from bench.engine import Engine, Outcome
 from bench.machine import Machine
@@ -21,7 +22,11 @@ from bench.spec import RunSpec, resolve
 from bench.workspace import Workspace, workspace_of
 from methods.nn.network import build
 from protocols.errors import InputError
+from results.ablation import report_ablation
+from results.measures import convention_named
 from results.render import report
+from results.schema import read_runs
+from results.tables import group_runs, notes
 
 _outcomes: dict[str, Outcome] = {}
 QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
@@ -65,6 +70,41 @@ def check_networks(plans: Sequence[RunPlan]) -> None:
 def launch(overrides: Sequence[str], references: Sequence[str]) -> int:
     """Runs everything and prints the table. Returns the exit code: that of the worst run."""
     prepared = prepare(overrides, references)
+    outcomes = run_all(prepared, overrides)
+    store = prepared.workspace.store
+    print(report(store, runs=[outcome.run_id for outcome in outcomes]))
+    print(f"\nfiles: {store}/<run>/ with manifest.json, counts.npz, cells.csv, log.csv, for the runs")
+    for outcome in outcomes:
+        print(f"  {outcome.run_id}")
+    return max(outcome.exit_code for outcome in outcomes)
+
+
+def launch_ablation(overrides: Sequence[str], references: Sequence[str], convention: str) -> int:
+    """Runs a method and its variants, prints the table of what each of them changes, and writes it to files."""
+    convention_named(convention)
+    prepared = prepare(overrides, references)
+    outcomes = run_all(prepared, overrides)
+    store, method = prepared.workspace.store, prepared.plans[0].spec.found.method
+    stored, _ = read_runs(store)
+    runs = [run for run in stored if run.manifest["run"] in {outcome.run_id for outcome in outcomes}]
+    for group in group_runs(runs):
+        title = f"{prepared.plans[0].spec.found.name} and its variants | {group.title}"
+        text, paths = report_ablation(
+            title,
+            variants_of([plan.spec for plan in prepared.plans], method.components),
+            group.runs,
+            notes(group, convention),
+            store / "reports",
+            convention,
+        )
+        print(text)
+        for path in paths:
+            print(f"written: {path}")
+    return max(outcome.exit_code for outcome in outcomes)
+
+
+def run_all(prepared: Prepared, overrides: Sequence[str]) -> list[Outcome]:
+    """Trains and evaluates every prepared run, and says how each ended."""
     check_networks(prepared.plans)
     for spec, why in prepared.skipped:
         announce(f"skipped {spec.found.label} on {spec.protocol.name}: {why}")
@@ -73,16 +113,11 @@ def launch(overrides: Sequence[str], references: Sequence[str]) -> int:
             multirun(run)
     else:
         multirun(overrides)
-    store = prepared.workspace.store
     outcomes = [_outcomes[plan.run_id] for plan in prepared.plans]
     for outcome in outcomes:
         if outcome.error:
             announce(f"{outcome.run_id} failed: {outcome.error}")
-    print(report(store, runs=[outcome.run_id for outcome in outcomes]))
-    print(f"\nfiles: {store}/<run>/ with manifest.json, counts.npz, cells.csv, log.csv, for the runs")
-    for outcome in outcomes:
-        print(f"  {outcome.run_id}")
-    return max(outcome.exit_code for outcome in outcomes)
+    return outcomes
 
 
 def multirun(overrides: Sequence[str]) -> None:

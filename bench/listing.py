@@ -28,6 +28,7 @@ def print_methods() -> None:
             continue
         options = "\n".join(f"{field.name}={_default(method, field)}" for field in fields(method.Config))
         what = method.summary + (f"\n[dim]{method.paper}[/dim]" if method.paper else "")
+        what += f"\n{method.note}" if method.note else ""
         table.add_row(name, what, "\n".join(method.variants), options)
     Console().print(table)
 

@@ -35,6 +35,7 @@ def manifest(plan: RunPlan, machine: Machine) -> dict[str, Any]:
         "method": spec.found.name,
         "variant": spec.found.variant,
         "label": spec.found.label,
+        "method_note": spec.found.method.note,
         "backbone": config.backbone,
         "network": config.network.name,
         "pretrained": initial_weights(spec),

@@ -1,6 +1,6 @@
 """What a run will do, before it does it: its steps, their images, their keys. Equal keys are trained once."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from bench.keys import digest
 from bench.spec import RunSpec
 from bench.workspace import Images, Workspace
 from methods.base import BaseRecipe, Method
-from methods.nn.network import NetworkConfig, build
+from methods.nn.network import build
 from protocols.protocol import ProtocolStep, Step
 from protocols.split import protocol_images
 
@@ -43,14 +43,14 @@ class RunPlan:
 
     @cached_property
     def state_bytes(self) -> int:
-        """The size on disk of all steps of the run, estimated from the network's shape."""
+        """The size on disk of all steps of the run, from the shapes of the method's state."""
         config = self.spec.network
         with torch.device("meta"):
-            network = build(NetworkConfig(config.name, "none", config.image_size))
+            method = self.spec.found.method(self.spec.options, build(replace(config, pretrained="none")))
             total = 0
             for plan in self.steps:
-                network.grow(len(plan.step.new) + (plan.step.index == 0), init="random")
-                total += sum(value.numel() * value.element_size() for value in network.state_dict().values())
+                method.begin_step(plan.step)
+                total += sum(value.numel() * value.element_size() for value in method.state_dict().values())
         return total
 
 

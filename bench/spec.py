@@ -14,7 +14,7 @@ from bench.data.base import DATA
 from bench.data.transforms import AUGMENTATIONS
 from bench.keys import digest
 from methods.base import BaseRecipe, Method, MethodConfig
-from methods.nn.network import NetworkConfig, family, names, weights_digest
+from methods.nn.network import NetworkConfig, check_name, family, sibling, weights_digest
 from protocols.errors import InputError, unknown
 from protocols.protocol import Protocol
 
@@ -47,12 +47,18 @@ class RunSpec:
     @property
     def network(self) -> NetworkConfig:
         section = self.config.network
-        return NetworkConfig(section.name, section.pretrained, self.config.train.crop)
+        name = sibling(section.name, self.found.method.family)
+        return NetworkConfig(name, section.pretrained, self.config.train.crop)
 
     @property
     def unsupported(self) -> str | None:
         """Why this method does not run here; None if it does."""
-        return self.found.method.unsupported(self.config.backbone, self.protocol.setting)
+        method, backbone = self.found.method, self.config.backbone
+        wanted = method.family or backbone
+        reason = method.unsupported(backbone, self.protocol.setting)
+        if reason is None and family(self.network.name) != wanted:
+            return f"it is built on a {wanted} network, and {self.network.name} is none"
+        return reason
 
     def phase(self, index: int) -> Phase:
         """Length and learning rate of step `index`."""
@@ -144,7 +150,6 @@ def _check(config: RunConfig) -> None:
         "train.augmentation": (train.augmentation, tuple(AUGMENTATIONS)),
         "train.void": (train.void, ("ignore", "background")),
         "train.padding": (train.padding, ("ignore", "background")),
-        "network.name": (config.network.name, names()),
         "evaluation.split": (config.evaluation.split, ("val", "dev")),
         "data.name": (config.data.name, DATA),
     }
@@ -191,7 +196,8 @@ def _check(config: RunConfig) -> None:
         raise InputError(
             "deeplab needs at least 2 images at once (batch norm): raise train.batch or lower train.accumulate"
         )
-    if family(config.network.name) != config.backbone:
+    check_name(config.network.name)
+    if family(config.network.name) not in (config.backbone, "clip" if config.backbone == "segmenter" else None):
         raise InputError(f"network.name={config.network.name} is no {config.backbone}: choose it with --backbone")
 
 

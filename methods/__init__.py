@@ -25,6 +25,7 @@ BUILT_IN = {
     "finetune": "methods.finetune:Finetune",
     "ilt": "methods.ilt:Ilt",
     "joint": "methods.joint:Joint",
+    "lbd": "methods.lbd:Lbd",
     "lwf": "methods.ilt:Lwf",
     "mbs": "methods.mbs:Mbs",
     "mib": "methods.mib:Mib",

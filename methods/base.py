@@ -84,11 +84,14 @@ class Method(nn.Module, ABC):
     version: ClassVar[int] = 1  # raised when results change; part of every key
     summary: ClassVar[str] = ""  # one line for `bench list methods`
     paper: ClassVar[str] = ""
+    note: ClassVar[str] = ""  # what every table with the method must say of it
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> changed options; run as `method-name`
+    components: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named part -> the options that switch it off
     published: ClassVar[tuple[Published, ...]] = ()  # the recipe of the paper track
     by_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # data set -> values of the options that are None
     backbones: ClassVar[tuple[str, ...]] = ("deeplab", "segmenter")
     settings: ClassVar[tuple[str, ...]] = ("overlapped", "disjoint", "sequential")
+    family: ClassVar[str | None] = None  # the kind of network it is built on, where that is not the backbone: "clip"
     uses_teacher: ClassVar[bool] = False  # keep a frozen copy of the network of the step before
 
     def __init__(self, config: MethodConfig, network: Network):

@@ -14,6 +14,7 @@ from results.schema import read_runs, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
 
     from results.tables import Group
 
@@ -81,12 +82,11 @@ def to_terminal(
     problems: Sequence[str] = (),
 ) -> str:
     """The tables of all groups as text of at most `width` columns; color adds terminal styles."""
-    from rich.console import Console
     from rich.text import Text
 
     from results.tables import main_table, notes, per_step_table
 
-    console = Console(file=io.StringIO(), width=width, force_terminal=color, color_system="standard" if color else None)
+    console = _console(width, color)
     for group in groups:
         console.print(Text(f"{group.title}: mIoU (%) at the last step", style="bold"))
         for table in _blocks(*_main(main_table(group.runs, convention)), width):
@@ -95,12 +95,42 @@ def to_terminal(
             console.print(Text("mIoU (%) over all classes seen, after every step", style="bold"))
             for table in _blocks(*_per_step(per_step_table(group.runs, convention)), width):
                 console.print(table, "")
-        for note in notes(group, convention):
-            wrapped = textwrap.fill(note, width - 1, initial_indent=" * ", subsequent_indent="   ")
-            console.print(Text(wrapped, style="dim"))
-        console.print()
+        _print_notes(console, notes(group, convention))
     for problem in problems:
         console.print(Text(f"left out: {problem}", style="red"))
+    return _printed(console)
+
+
+def print_tables(
+    title: str, fixed: Sequence[str], columns: dict[str, list[str]], notes: Sequence[str], width: int = 100
+) -> str:
+    """One table as text of at most `width` columns, split where it is wider; every part repeats the `fixed` ones."""
+    from rich.text import Text
+
+    console = _console(width, color=False)
+    console.print(Text(title, style="bold"))
+    for table in _blocks(fixed, columns, width):
+        console.print(table, "")
+    _print_notes(console, notes)
+    return _printed(console)
+
+
+def _console(width: int, color: bool) -> "Console":
+    from rich.console import Console
+
+    return Console(file=io.StringIO(), width=width, force_terminal=color, color_system="standard" if color else None)
+
+
+def _print_notes(console: "Console", notes: Sequence[str]) -> None:
+    from rich.text import Text
+
+    for note in notes:
+        wrapped = textwrap.fill(note, console.width - 1, initial_indent=" * ", subsequent_indent="   ")
+        console.print(Text(wrapped, style="dim"))
+    console.print()
+
+
+def _printed(console: "Console") -> str:
     lines = console.file.getvalue().splitlines()
     return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
 
@@ -140,10 +170,15 @@ def _fresh(path: Path, taken: Sequence[Path]) -> Path:
 
 def _main(frame: "pd.DataFrame") -> tuple[list[str], dict[str, list[str]]]:
     """Heads and cells of the main table: method first, one column for each measure."""
-    columns = {"method": frame["method"].tolist(), "seeds": [str(n or HOLE) for n in frame["seeds"]]}
-    for head in frame.columns[3::2]:
+    return ["method"], {"method": frame["method"].tolist(), **cells_of(frame)}
+
+
+def cells_of(frame: "pd.DataFrame") -> dict[str, list[str]]:
+    """The cells of a main table from the number of seeds on: head -> "35.0 ± 1.2", line by line."""
+    columns = {"seeds": [str(n or HOLE) for n in frame["seeds"]]}
+    for head in (name.removesuffix(" std") for name in frame.columns if name.endswith(" std")):
         columns[head.replace(" ", "\n", 1)] = _mean_and_std(frame[head], frame[f"{head} std"])
-    return ["method"], columns
+    return columns
 
 
 def _per_step(frame: "pd.DataFrame") -> tuple[list[str], dict[str, list[str]]]:

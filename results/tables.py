@@ -234,6 +234,8 @@ def notes(group: Group, convention: str = "default") -> list[str]:
         else "",
         _absent_note(group, rows, convention),
     ]
+    said = {row.used[0].manifest["method"]: row.used[0].manifest.get("method_note") for row in rows}
+    lines += [f"{method}: {note}" for method, note in said.items() if note]
     if len({row.used[0].manifest["label"] for row in rows}) < len(rows):
         lines.append("rows of one method with different recipes are told apart by the start of the recipe's hash")
     return [line for line in lines if line] + [note for row in rows for note in row.notes]

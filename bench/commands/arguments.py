@@ -21,11 +21,12 @@ key=value changes anything else. What changes training is part of the key of eac
 Several values, as in mib.kd=10,100, make several runs."""
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `bench run`, `bench plan` and their kin."""
-    parser.add_argument(
-        "--methods", required=True, metavar="A,B", help="methods, or method-variant, or path/to/file.py:Class"
-    )
+def add_run_arguments(parser: argparse.ArgumentParser, methods: bool = True) -> None:
+    """Adds the arguments of `bench run`, `bench plan` and their kin; `methods`: --methods too."""
+    if methods:
+        parser.add_argument(
+            "--methods", required=True, metavar="A,B", help="methods, or method-variant, or path/to/file.py:Class"
+        )
     parser.add_argument("--protocol", required=True, metavar="P", help="e.g. voc_10-1, ade_100-10, or a YAML file")
     parser.add_argument("--setting", metavar="S", help="overlapped (default), disjoint or sequential")
     parser.add_argument("--seeds", default="0", metavar="0,1,2", help="default: 0")

@@ -23,7 +23,7 @@ from protocols import InputError
 GENERATOR = 1  # raised whenever a scene changes: part of every fingerprint
 
 CLASSES = 20
-SPLIT_SEED = {"train": 1, "val": 2}
+SPLIT_SEED = {"train": 1, "val": 2, "pretrain": 3, "pretrain_val": 4}  # the last two: of the tiny CLIP, of no run
 CACHE_BYTES = 512 * 2**20  # a split that is larger than this once rendered is rendered again at every load
 
 # How often a class is drawn, where it is not 1.

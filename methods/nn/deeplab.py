@@ -89,7 +89,7 @@ class DeepLabSize:
     """The parts of a DeepLab that differ between the full network and its tiny sibling."""
 
     make_encoder: Callable[[], ResNet]
-    published: str | None  # timm name of the encoder's published weights
+    published: weights.Published | None  # of the encoder
     stride: int  # image pixels per position of the map
     hidden: int  # channels of each ASPP branch
     features: int  # channels of the head's output
@@ -191,7 +191,7 @@ def _tiny_resnet() -> ResNet:
 SIZES = {
     "deeplab": DeepLabSize(
         make_encoder=_resnet101,
-        published="resnet101.tv_in1k",  # the published ones nearest in accuracy to those of MiB (77 % top-1)
+        published=weights.timm_file("resnet101.tv_in1k"),  # nearest in accuracy to those of MiB (77 % top-1)
         stride=16,
         hidden=256,
         features=256,

@@ -4,15 +4,22 @@ A network is built without slots and grows at every step. To load a stored one: 
 configuration, repeat its calls of `grow`, then `load_state_dict`.
 """
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.nn import weights
 from protocols.errors import unknown
+
+if TYPE_CHECKING:
+    from methods.nn.clip import DenseClip
+
+
+CLIP_SIBLINGS = {"segmenter": "clip", "segmenter-tiny": "clip-tiny"}  # same weights of the image tower, text tower too
 
 
 class Output(NamedTuple):
@@ -69,23 +76,34 @@ class NetworkConfig:
     """Which network, with which initial weights, trained at which size."""
 
     name: str = "segmenter"  # one of `names()`
-    pretrained: str = "default"  # "default" (the published weights; the tiny networks have none), "none", or a file
+    pretrained: str = "default"  # "default" (the published weights; deeplab-tiny has none), "none", or a file
     image_size: int = 512  # side of the training crop in pixels
 
 
 def names() -> tuple[str, ...]:
-    """Names of the networks."""
-    return tuple(_sizes())
+    """Names of the networks; `clip:MODEL/TAG` names any other CLIP of open_clip."""
+    return (*_sizes(), "clip", "clip-tiny")
+
+
+def check_name(name: str) -> None:
+    """Raises InputError for a name of no network."""
+    _size(name)
 
 
 def family(name: str) -> str:
-    """The backbone that a network is a size or a pre-training of: deeplab or segmenter."""
-    return name.partition("-")[0]
+    """What a network is a size or a pre-training of: deeplab, segmenter or clip."""
+    return re.split("[-:]", name)[0]
 
 
-def build(config: NetworkConfig) -> Network:
+def sibling(name: str, wanted: str | None) -> str:
+    """The network of the family `wanted` that stands on the same image tower as `name`: `clip-tiny` for
+    `segmenter-tiny`. Networks without such a sibling, and wanted=None, give the name back."""
+    return CLIP_SIBLINGS.get(name, name) if wanted == "clip" else name
+
+
+def build(config: NetworkConfig) -> "Network | DenseClip":
     """The network of a configuration, with its initial weights and no slots yet; what has no initial weights
-    is drawn from PyTorch's global random generator.
+    is drawn from PyTorch's global random generator. The family clip gives the bare towers, which a method builds on.
 
     Raises InputError for an unknown name, an unfit image size, and initial weights that are missing or do not fit.
     """
@@ -100,8 +118,12 @@ def weights_digest(config: NetworkConfig) -> str:
 
 
 def _size(name: str):
+    if family(name) == "clip":
+        from methods.nn.clip import clip_size  # here, as below
+
+        return clip_size(name)
     if name not in _sizes():
-        raise unknown("network", name, _sizes())
+        raise unknown("network", name, names())
     return _sizes()[name]
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from methods.nn import weights
+from methods.nn import tiny_clip, weights
 from methods.nn.growing_head import background_initialisation
 from methods.nn.network import Network, Output
 from protocols.errors import InputError, unknown
@@ -137,7 +137,7 @@ class SegmenterSize:
     """The parts of a segmenter that differ between the full network and its tiny sibling."""
 
     make_encoder: Callable[[int], VisionTransformer]  # image size -> encoder
-    published: str | None  # timm name of the encoder's published weights
+    published: weights.Published | None  # of the encoder
     patch: int  # pixels
     depth: int  # blocks of the decoder, which is as wide as the encoder
     heads: int
@@ -219,6 +219,7 @@ def _augreg_vit_b16(image_size: int) -> VisionTransformer:
 
 
 def _tiny_vit(image_size: int) -> VisionTransformer:
+    """The image tower of the tiny CLIP, as timm writes such a tower."""
     return VisionTransformer(
         img_size=image_size,
         patch_size=4,
@@ -226,15 +227,15 @@ def _tiny_vit(image_size: int) -> VisionTransformer:
         depth=4,
         num_heads=4,
         num_classes=0,
-        class_token=False,
-        global_pool="",
+        pre_norm=True,
+        norm_layer=nn.LayerNorm,
         dynamic_img_size=True,
     )
 
 
 FULL = SegmenterSize(
     make_encoder=_clip_vit_b16,
-    published="vit_base_patch16_clip_quickgelu_224.openai",
+    published=weights.open_clip_file(*weights.OPENAI_CLIP.split("/")),
     patch=16,
     depth=2,
     heads=12,
@@ -249,20 +250,20 @@ SIZES = {
     "segmenter-augreg": replace(  # MBS's: ImageNet's mean and std, as it normalises, though these weights expect 0.5
         FULL,
         make_encoder=_augreg_vit_b16,
-        published="vit_base_patch16_384.augreg_in21k_ft_in1k",
+        published=weights.timm_file("vit_base_patch16_384.augreg_in21k_ft_in1k"),
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
     ),
     "segmenter-tiny": SegmenterSize(
         make_encoder=_tiny_vit,
-        published=None,
+        published=weights.packaged(tiny_clip.FILE),
         patch=4,
         depth=2,
         heads=4,
         mlp_ratio=4.0,
         drop_path=0.0,
         fused_attention=False,  # its bfloat16 backward on a CPU is several times slower than plain products
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
+        mean=tiny_clip.MEAN,
+        std=tiny_clip.STD,
     ),
 }

@@ -209,11 +209,17 @@ def test_full_networks_have_the_published_sizes(name, encoder, head, per_class):
         assert network.head.eval_window == 32
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_tiny_networks_have_no_published_weights(name):
+def test_the_tiny_deeplab_has_no_published_weights():
+    name = "deeplab-tiny"
     assert weights_digest(NetworkConfig(name)) == weights_digest(NetworkConfig(name, "none")) == "random"
     torch.manual_seed(0)
     assert torch.equal(logits_of_fresh(NetworkConfig(name, "default", 64)), logits(tiny(name, 3)))
+
+
+def test_the_tiny_segmenter_starts_from_the_tiny_clip_as_lbd_does():
+    assert weights_digest(NetworkConfig("segmenter-tiny")) == weights_digest(NetworkConfig("clip-tiny")) != "random"
+    torch.manual_seed(0)
+    assert not torch.equal(logits_of_fresh(NetworkConfig("segmenter-tiny", "default", 64)), logits(tiny(TINY[1], 3)))
 
 
 def logits_of_fresh(config):
@@ -239,7 +245,7 @@ def test_position_embeddings_are_resampled_to_the_image_size(tmp_path):
     state = build(NetworkConfig("segmenter-tiny", "none", 64)).encoder.state_dict()
     save_file(state, tmp_path / "encoder.safetensors")
     network = build(NetworkConfig("segmenter-tiny", str(tmp_path / "encoder.safetensors"), 32))
-    assert network.encoder.pos_embed.shape == (1, 64, 128)
+    assert network.encoder.pos_embed.shape == (1, 1 + 64, 128)  # with the class token's
     assert torch.equal(network.encoder.blocks[0].attn.qkv.weight, state["blocks.0.attn.qkv.weight"])
 
 
@@ -273,7 +279,7 @@ def test_published_weights_offline_and_uncached_say_what_to_do(tmp_path):
     code = (
         "from methods.nn.network import NetworkConfig, build\n"
         "from protocols.errors import InputError\n"
-        "for name in ('deeplab', 'segmenter'):\n"
+        "for name in ('deeplab', 'segmenter', 'clip'):\n"
         "    try:\n"
         "        build(NetworkConfig(name))\n"
         "    except InputError as error:\n"
@@ -288,10 +294,10 @@ def test_published_weights_offline_and_uncached_say_what_to_do(tmp_path):
     environment.pop("HF_HUB_CACHE", None)
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
-    assert len(lines) == 2
-    for line, published in zip(lines, ("resnet101.tv_in1k", "vit_base_patch16_clip_quickgelu_224.openai"), strict=True):
+    assert len(lines) == 3
+    for line, published in zip(lines, ("resnet101.tv_in1k", *["ViT-B-16-quickgelu/openai"] * 2), strict=True):
         assert published in line and str(tmp_path) in line
-        assert "pretrained=/path/to/model.safetensors" in line and "pretrained=none" in line
+        assert "pretrained=/path/to/it" in line and "pretrained=none" in line
 
 
 @pytest.mark.parametrize(
@@ -355,4 +361,5 @@ def test_growing_by_copies_leaves_the_background_as_it_is():
 
 
 def test_names():
-    assert names() == ("deeplab", "deeplab-tiny", "segmenter", "segmenter-augreg", "segmenter-tiny")
+    segmenters = ("segmenter", "segmenter-augreg", "segmenter-tiny")
+    assert names() == ("deeplab", "deeplab-tiny", *segmenters, "clip", "clip-tiny")

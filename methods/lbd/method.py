@@ -1,0 +1,251 @@
+"""LBD: language-inspired bootstrapped disentanglement (Wu, Zhao, Li, ICCV 2025, arXiv 2509.00527).
+
+Our implementation of the abstract: the paper's equations and constants were not available to us, and no official code
+was found. README.md beside this file maps each idea of the abstract to the code, and says what is ours.
+
+The idea's parts -> here
+    prototypes of the classes from soft prompts                network.LbdNetwork
+    CLIP's last block made dense                               nn.clip.DenseClip
+    LPD: relations of text features guide the prototypes       prototypes.lpd_loss
+    MMBD: several background prototypes, mask pooling          background.separation, background.aggregate_background
+    pseudo-labels and distillation: those of MBS               mbs.selective_pseudo_labels, mbs.patch_weights,
+                                                               nn.losses.label_guided_distillation
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.base import BaseRecipe, Batch, Method, Term, cross_entropy
+from methods.lbd.background import kmeans, separation
+from methods.lbd.config import LbdConfig
+from methods.lbd.network import LbdNetwork, LbdOutput
+from methods.lbd.prototypes import deranged, lpd_loss
+from methods.mbs import patch_weights, selective_pseudo_labels
+from methods.nn.clip import DenseClip
+from methods.nn.losses import label_guided_distillation, unbiased_cross_entropy, unbiased_distillation
+from methods.nn.mbs_losses import weighted_squares
+from methods.nn.network import upsample
+from methods.published import MBS_TRAINING, Published
+from protocols.protocol import VOID, Step
+
+KMEANS_IMAGES = 50
+INCREMENTS_ONLY = ("kd", "od", "fd", "threshold", "bg_bank", "old_proto", "fresh_context", "lpd_graph")
+OURS = "ours: the paper was not available"
+NO_SOFT_PROMPT = {"proto": "free"}
+NO_ADAPTATION = {"encoder_adapt": "none"}
+NO_LPD = {"lpd": "off"}
+NO_MMBD = {"mmbd": False, "backgrounds": 1}
+BASELINE = {**NO_SOFT_PROMPT, **NO_ADAPTATION, **NO_LPD, **NO_MMBD}
+
+
+class Lbd(Method):
+    """MBS's rules for old classes; prototypes from language, their topology from text, a background of several
+    prototypes."""
+
+    Config = LbdConfig
+    summary = "OUR implementation of an abstract: prototypes from prompts, text relations, several backgrounds"
+    paper = "Wu, Zhao, Li, Learning Yourself: CISS with Language-Inspired Bootstrapped Disentanglement, ICCV 2025"
+    note = (
+        "our implementation of the paper's abstract, not the authors' method: no equation, constant or code of theirs "
+        "was available; besides the image tower that all methods start from it uses CLIP's text tower"
+    )
+    backbones = ("segmenter",)
+    family = "clip"
+    uses_teacher = True
+    by_dataset = {"voc": {"od": 25.0}, "ade": {"od": 50.0}}
+    components = {
+        "soft prompts": NO_SOFT_PROMPT,
+        "encoder adaptation": NO_ADAPTATION,
+        "LPD": NO_LPD,
+        "MMBD": NO_MMBD,
+    }
+    variants = {
+        "baseline": BASELINE,
+        "no_prompt": NO_SOFT_PROMPT,
+        "no_adapt": NO_ADAPTATION,
+        "no_lpd": NO_LPD,
+        "no_mmbd": NO_MMBD,
+        "k1": {"backgrounds": 1},
+        "k2": {"backgrounds": 2},
+        "k8": {"backgrounds": 8},
+        "lpd_mse": {"lpd": "rel_mse"},
+        "lpd_anchor": {"lpd": "anchor"},
+        "lpd_init_only": {"lpd": "init_only"},
+        "lpd_permuted": {"lpd_permuted": True},
+        "random_encoder": {"encoder_weights": "random"},
+    }
+    published = (
+        *(
+            setting
+            for setting in MBS_TRAINING
+            if setting.key not in ("network.name", "train.optimiser", "train.momentum", "train.weight_decay")
+            and not setting.key.endswith(".lr")
+            and setting.key not in ("train.schedule", "train.padding")
+        ),
+        Published("network.name", "segmenter", "abstract: CLIP; ViT-B/16, " + OURS),
+        Published("train.optimiser", "adamw", OURS),
+        Published("train.weight_decay", 0.01, OURS),
+        Published("train.schedule", "poly", OURS),
+        Published("train.warmup", 0.05, OURS),
+        Published("train.base.lr", 1e-4, OURS + "; the encoder at a tenth of it"),
+        Published("train.increment.lr", 1e-5, OURS + "; MBS's factor 0.1", "voc_*"),
+        Published("train.increment.lr", 5e-5, OURS + "; MBS's factor 0.5", "ade_*"),
+        Published("train.padding", "ignore", OURS),
+    )
+
+    def __init__(self, config: LbdConfig, clip: DenseClip) -> None:
+        config.check()
+        if config.encoder_weights == "random":
+            clip.forget()
+        super().__init__(config, LbdNetwork(clip, config))
+        _choose_trained(clip, config)
+
+    @classmethod
+    def base_recipe(cls, config: LbdConfig) -> BaseRecipe:
+        options = {name: value for name, value in asdict(config).items() if name not in INCREMENTS_ONLY}
+        return BaseRecipe(loss="lbd", options=options)
+
+    def begin_step(self, step: Step) -> None:
+        self.step = step
+        if step.index > 0:
+            self.keep_teacher()
+        self.network.learn([step.names[class_id] for class_id in step.new])
+
+    def prepare(self, step: Step, loader: Iterable[Batch]) -> None:
+        """Starts the background prototypes from the background of some training images, by k-means."""
+        if step.index == 0 or self.config.bg_bank == "reinit":
+            points = self._background_patches(loader)
+            bank = self.network.backgrounds[0]
+            if len(points) >= len(bank):
+                bank.data.copy_(kmeans(points, len(bank)))
+
+    def parameter_groups(self, step: Step) -> list[dict[str, Any]]:
+        """The image tower at a rate of its own; no weight decay on norms, biases, prompts and prototypes."""
+        network = self.network
+        bare = [network.backgrounds, network.contexts, network.residuals, network.kept]
+        bare = {id(p) for entries in bare for p in entries}
+        groups = []
+        for parameters, scale in (
+            (network.encoder_parameters(), self.config.encoder_lr),
+            (network.head_parameters(), 1.0),
+        ):
+            trained = [p for p in parameters if p.requires_grad]
+            plain = [p for p in trained if p.ndim <= 1 or id(p) in bare]
+            decayed = [p for p in trained if p.ndim > 1 and id(p) not in bare]
+            groups += [{"params": decayed, "lr_scale": scale}]
+            groups += [{"params": plain, "lr_scale": scale, "weight_decay": 0.0}]
+        return [group for group in groups if group["params"]]
+
+    def forward(self, batch: Batch) -> dict[str, Term]:
+        config, n_old = self.config, self.step.n_old_slots
+        new: LbdOutput = self.network(batch.images)
+        old = None
+        if self.teacher is not None and config.kd != "none":
+            with torch.no_grad():
+                old = self.teacher(batch.images)
+        with torch.autocast(batch.images.device.type, enabled=False):
+            size = batch.labels.shape[1:]
+            logits = upsample(new.logits.float(), size)  # (B, K, H, W)
+            if old is None:
+                labels, terms = batch.labels, {"ce": cross_entropy(logits, batch.labels)}
+            else:
+                old_logits = upsample(old.logits.float(), size)  # (B, K_old, H, W)
+                keep = self._keep_as_mib if config.kd == "mib" else self._keep_as_mbs
+                labels, terms = keep(new, old, logits, old_logits, batch.labels)
+            terms |= self._disentangle(new, labels, n_old - 1)
+        return terms
+
+    def end_step(self, step: Step, loader: Iterable[Batch]) -> None:
+        self.network.keep_prototypes()
+
+    def _keep_as_mbs(
+        self, new: LbdOutput, old: LbdOutput, logits: Tensor, old_logits: Tensor, labels: Tensor
+    ) -> tuple[Tensor, dict[str, Term]]:
+        """Labels after pseudo-labelling, and MBS's terms: selective labels, features and outputs distilled."""
+        config = self.config
+        known = selective_pseudo_labels(old_logits, labels, config.threshold)
+        weights = patch_weights(old.logits, patch_labels(known, old.logits), self.step.n_old_slots).flatten(1)
+        width = new.decoded.shape[2]
+        unit = width**0.5 if new.decoded_classes is None else 1.0  # unit features to entries of about one
+        patches = Term(*weighted_squares(new.decoded * unit, old.decoded * unit, weights), config.fd)
+        terms = {"ce": cross_entropy(logits, known), "patches": patches}
+        if new.decoded_classes is not None:
+            shared = old.decoded_classes.shape[1] - len(old.backgrounds)  # old classes; the bank may have changed
+            first = len(new.backgrounds)
+            ours = new.decoded_classes[:, first : first + shared]
+            theirs = old.decoded_classes[:, len(old.backgrounds) :]
+            terms["classes"] = Term.mean_of(F.mse_loss(ours.float(), theirs.float()), config.fd)
+        terms["od"] = Term.mean_of(label_guided_distillation(logits, old_logits, labels), config.od)
+        return known, terms
+
+    def _keep_as_mib(
+        self, new: LbdOutput, old: LbdOutput, logits: Tensor, old_logits: Tensor, labels: Tensor
+    ) -> tuple[Tensor, dict[str, Term]]:
+        """The labels as they are, and MiB's terms: unbiased cross-entropy and distillation."""
+        losses = unbiased_cross_entropy(logits, labels, self.step.n_old_slots)
+        ce = Term(losses.sum(), (labels != VOID).sum())
+        return labels, {"ce": ce, "od": Term.mean_of(unbiased_distillation(logits, old_logits), self.config.od)}
+
+    def _disentangle(self, new: LbdOutput, labels: Tensor, n_old: int) -> dict[str, Term]:
+        """The terms of LPD and MMBD. labels (B, H, W) after pseudo-labelling; n_old foreground classes."""
+        config, terms = self.config, {}
+        if config.lpd not in ("off", "init_only"):
+            templates = self.network.templates()
+            if config.lpd_permuted:
+                templates = deranged(templates, self.step.index)
+            loss = lpd_loss(config.lpd, new.prototypes, templates, self.network.anchor, n_old, config.lpd_graph)
+            terms["lpd"] = Term.mean_of(loss, config.lpd_weight)
+        if config.mmbd:
+            features, classes, backgrounds = new.features, new.prototypes, new.backgrounds
+            if config.mmbd_on == "decoded":
+                features = F.normalize(new.decoded.float(), dim=2)
+                anchors = F.normalize(new.decoded_classes.float().mean(dim=0), dim=1)
+                backgrounds, classes = anchors.split([len(backgrounds), len(classes)])
+            patches = patch_labels(labels, new.logits).flatten(1)
+            parts = separation(features, patches, classes, backgrounds, n_old, self.network.temperature)
+            extra = config.mmbd_weight * config.mmbd_extra
+            terms["mmbd_fg"] = Term(parts.foreground, parts.n_foreground, config.mmbd_weight)
+            terms["mmbd_bg"] = Term(parts.background, parts.n_background, config.mmbd_weight)
+            terms["mmbd_div"] = Term.mean_of(parts.spread, extra)
+            terms["mmbd_sep"] = Term.mean_of(parts.apart, extra)
+        return terms
+
+    @torch.no_grad()
+    def _background_patches(self, loader: Iterable[Batch]) -> Tensor:
+        """Unit features of the patches labelled background in the first images of the loader, (n, D)."""
+        found, images = [], 0
+        for batch in loader:
+            features = self.network.clip(batch.images)  # (B, N, D)
+            height, width = (side // self.network.clip.patch for side in batch.images.shape[2:])
+            labels = F.interpolate(batch.labels[:, None].float(), size=(height, width), mode="nearest")
+            found.append(features[labels.flatten(1) == 0])
+            images += len(features)
+            if images >= KMEANS_IMAGES:
+                break
+        return torch.cat(found)
+
+
+def patch_labels(labels: Tensor, logits: Tensor) -> Tensor:
+    """Labels (B, H, W) at the resolution of the patches, (B, h, w): those of logits (B, K, h, w); nearest."""
+    return F.interpolate(labels[:, None].float(), size=logits.shape[2:], mode="nearest")[:, 0].long()
+
+
+def _choose_trained(clip: DenseClip, config: LbdConfig) -> None:
+    """Freezes what of the image tower is not trained (encoder_tune)."""
+    if config.encoder_tune == "full":
+        return
+    clip.requires_grad_(False)
+    visual = clip.visual
+    parts: list[nn.Module] = []
+    if config.encoder_tune == "last_k":
+        parts = [*visual.transformer.resblocks[-config.encoder_last :], visual.ln_post]
+        visual.proj.requires_grad_(True)
+    for part in parts:
+        part.requires_grad_(True)
+    if clip.visual_prompts is not None and config.encoder_tune == "vpt":
+        clip.visual_prompts.requires_grad_(True)
