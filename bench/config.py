@@ -49,6 +49,7 @@ class TrainSection:
     optimiser: str = "sgd"  # sgd (Nesterov) or adamw
     momentum: float = 0.9  # of sgd
     weight_decay: float = 0.0
+    encoder_lr: float = 1.0  # rate of the image encoder, times that of the rest: below 1 spares what it knows
     schedule: str = "poly"  # poly or constant, restarted in each step
     power: float = 0.9  # of poly
     warmup: float = 0.0  # share of a step's iterations in which the rate rises linearly from zero

@@ -166,6 +166,7 @@ def _check(config: RunConfig) -> None:
         "train.crop": (train.crop, 16, None),
         "train.momentum": (train.momentum, 0, 1),
         "train.weight_decay": (train.weight_decay, 0, None),
+        "train.encoder_lr": (train.encoder_lr, 0, None),
         "train.power": (train.power, 0, None),
         "train.warmup": (train.warmup, 0, 1),
         "train.flip": (train.flip, 0, 1),

@@ -46,13 +46,31 @@ def rate(recipe: TrainSection, phase: Phase, iteration: int, iterations: int) ->
     return phase.lr * rise * decay
 
 
-def make_optimiser(recipe: TrainSection, groups: list[dict[str, Any]], device: torch.device) -> Optimizer:
-    """SGD with Nesterov momentum or AdamW over the method's groups; fused on CUDA."""
+def make_optimiser(
+    recipe: TrainSection, groups: list[dict[str, Any]], encoder: Iterable[Tensor], device: torch.device
+) -> Optimizer:
+    """SGD with Nesterov momentum or AdamW over the method's groups; fused on CUDA.
+
+    encoder: the parameters whose rate is scaled by recipe.encoder_lr, in whichever groups they are.
+    """
     groups = [{"lr_scale": 1.0, **group, "params": list(group["params"])} for group in groups]
+    if recipe.encoder_lr != 1.0:
+        groups = _spare_encoder(groups, {id(p) for p in encoder}, recipe.encoder_lr)
     common = {"lr": 0.0, "weight_decay": recipe.weight_decay, "fused": device.type == "cuda"}
     if recipe.optimiser == "adamw":
         return torch.optim.AdamW(groups, **common)
     return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.momentum > 0, **common)
+
+
+def _spare_encoder(groups: list[dict[str, Any]], encoder: set[int], scale: float) -> list[dict[str, Any]]:
+    """Each group in two: its parameters of the encoder at `scale` times its rate, and the others."""
+    split_groups = []
+    for group in groups:
+        inside = [p for p in group["params"] if id(p) in encoder]
+        outside = [p for p in group["params"] if id(p) not in encoder]
+        split_groups.append({**group, "params": inside, "lr_scale": scale * group["lr_scale"]})
+        split_groups.append({**group, "params": outside})
+    return [group for group in split_groups if group["params"]]
 
 
 def train_step(
@@ -68,7 +86,8 @@ def train_step(
     whole log. Raises NonFiniteLoss when a loss is not finite.
     """
     recipe, n = training.recipe, training.iterations
-    optimiser = make_optimiser(recipe, method.parameter_groups(method.step), machine.device)
+    encoder = method.network.encoder_parameters()
+    optimiser = make_optimiser(recipe, method.parameter_groups(method.step), encoder, machine.device)
     position = rolling.load(training.checkpoint, method, optimiser)
     method.train()
     sums: dict[str, Tensor] = {}

@@ -17,7 +17,6 @@ class LbdConfig(MethodConfig):
     encoder_adapt: str = "vv"  # how CLIP's last block becomes dense: vv, v_only, vpt or none
     encoder_tune: str = "full"  # what of the image tower is trained: full, last_k, vpt (its prompts alone) or frozen
     encoder_last: int = 4  # blocks trained by encoder_tune=last_k
-    encoder_lr: float = 0.1  # rate of the image tower, times that of the rest
     encoder_weights: str = "clip"  # random: an image tower that has met no language, as a control
     head: str = "mask_transformer"  # or cosine: no decoder, the encoder's patches are matched as they are
     # prototypes

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-DEPTH, HEADS = 2, 8
+DEPTH = 2
 
 
 class PrototypeDecoder(nn.Module):
@@ -17,7 +17,8 @@ class PrototypeDecoder(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(dim, HEADS, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(DEPTH))
+        heads = max(4, dim // 64)  # 8 in CLIP's joint space; in small those of the tiny segmenter
+        self.blocks = nn.ModuleList(Block(dim, heads, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(DEPTH))
         self.norm = nn.LayerNorm(dim)
         self.patch_projection = nn.Parameter(torch.eye(dim))
         self.class_projection = nn.Parameter(torch.eye(dim))

@@ -92,7 +92,8 @@ class Lbd(Method):
         Published("train.weight_decay", 0.01, OURS),
         Published("train.schedule", "poly", OURS),
         Published("train.warmup", 0.05, OURS),
-        Published("train.base.lr", 1e-4, OURS + "; the encoder at a tenth of it"),
+        Published("train.base.lr", 1e-4, OURS),
+        Published("train.encoder_lr", 0.1, OURS),
         Published("train.increment.lr", 1e-5, OURS + "; MBS's factor 0.1", "voc_*"),
         Published("train.increment.lr", 5e-5, OURS + "; MBS's factor 0.5", "ade_*"),
         Published("train.padding", "ignore", OURS),
@@ -125,21 +126,14 @@ class Lbd(Method):
                 bank.data.copy_(kmeans(points, len(bank)))
 
     def parameter_groups(self, step: Step) -> list[dict[str, Any]]:
-        """The image tower at a rate of its own; no weight decay on norms, biases, prompts and prototypes."""
+        """No weight decay on norms, biases, prompts and prototypes."""
         network = self.network
         bare = [network.backgrounds, network.contexts, network.residuals, network.kept]
         bare = {id(p) for entries in bare for p in entries}
-        groups = []
-        for parameters, scale in (
-            (network.encoder_parameters(), self.config.encoder_lr),
-            (network.head_parameters(), 1.0),
-        ):
-            trained = [p for p in parameters if p.requires_grad]
-            plain = [p for p in trained if p.ndim <= 1 or id(p) in bare]
-            decayed = [p for p in trained if p.ndim > 1 and id(p) not in bare]
-            groups += [{"params": decayed, "lr_scale": scale}]
-            groups += [{"params": plain, "lr_scale": scale, "weight_decay": 0.0}]
-        return [group for group in groups if group["params"]]
+        trained = [p for p in self.parameters() if p.requires_grad]
+        plain = [p for p in trained if p.ndim <= 1 or id(p) in bare]
+        decayed = [p for p in trained if p.ndim > 1 and id(p) not in bare]
+        return [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
 
     def forward(self, batch: Batch) -> dict[str, Term]:
         config, n_old = self.config, self.step.n_old_slots

@@ -55,7 +55,7 @@ def test_the_bare_loop_on_batches_in_memory(benchmark, view):
     method = learner()
     normalise = MACHINE.normaliser(method.network.mean, method.network.std)
     batches: list[Batch] = [normalise(raw) for raw in loader(view)]
-    optimiser = make_optimiser(RECIPE, method.parameter_groups(method.step), torch.device("cpu"))
+    optimiser = make_optimiser(RECIPE, method.parameter_groups(method.step), [], torch.device("cpu"))
 
     def loop():
         for batch in batches:

@@ -59,6 +59,7 @@ TRAINING = [  # (override, steps that it changes)
     ("train.optimiser=sgd", "all"),
     ("train.momentum=0.5", "all"),
     ("train.weight_decay=0.5", "all"),
+    ("train.encoder_lr=0.5", "all"),
     ("train.schedule=constant", "all"),
     ("train.power=0.5", "all"),
     ("train.warmup=0.5", "all"),

@@ -60,8 +60,17 @@ def test_warm_up_rises_linearly_over_its_share():
 def test_groups_scale_the_rate_and_set_their_own_decay():
     weight, bias = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
     groups = [{"params": [weight], "lr_scale": 0.1}, {"params": [bias], "weight_decay": 0.0}]
-    optimiser = make_optimiser(recipe(weight_decay=0.01), groups, torch.device("cpu"))
+    optimiser = make_optimiser(recipe(weight_decay=0.01), groups, [], torch.device("cpu"))
     assert [(g["lr_scale"], g["weight_decay"]) for g in optimiser.param_groups] == [(0.1, 0.01), (1.0, 0.0)]
+
+
+def test_the_encoder_learns_at_its_own_rate_in_whichever_group_it_is():
+    a, b, c = (torch.nn.Parameter(torch.ones(2)) for _ in range(3))
+    groups = [{"params": [a, b], "lr_scale": 0.5}, {"params": [c], "weight_decay": 0.0}]
+    optimiser = make_optimiser(recipe(encoder_lr=0.1), groups, [b, c], torch.device("cpu"))
+    rates = {id(p): (g["lr_scale"], g["weight_decay"]) for g in optimiser.param_groups for p in g["params"]}
+    assert rates[id(a)] == (0.5, 0.0) and rates[id(b)] == pytest.approx((0.05, 0.0))
+    assert rates[id(c)] == pytest.approx((0.1, 0.0)) and len(optimiser.param_groups) == 3
 
 
 def test_the_log_holds_means_over_its_iterations(tmp_path):
