@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both make .venv and install what they need.
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO := --methods finetune,mib,joint --protocol voc_10-1 --track demo --backbone deeplab
+DEMO := --methods lbd,mbs --protocol voc_10-1 --track demo
 
 .PHONY: demo test lint bench clean
 

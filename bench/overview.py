@@ -68,7 +68,9 @@ def print_overview(prepared: Prepared, keys: bool) -> None:
 def _published(spec: RunSpec) -> Table:
     """The published recipe of a method on a protocol, each value with its source, and what the run changes in it."""
     title = f"{spec.found.label} as published for {spec.protocol.name}"
-    table = Table("key", "published", "source", "this run", title=title, title_justify="left")
+    columns = ("key", "published", "source", "this run")
+    note = spec.found.method.note or None
+    table = Table(*columns, title=title, title_justify="left", caption=note, caption_justify="left")
     used = {**asdict(spec.config), spec.found.name: asdict(spec.options)}
     for setting in settings_for(spec.found.method.published, spec.protocol.name):
         value = reduce(lambda node, key: node[key], setting.key.split("."), used)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from methods.nn.precision import full_precision
+
 DEPTH = 2
 
 
@@ -42,5 +44,5 @@ class PrototypeDecoder(nn.Module):
 
 def cosines(patches: Tensor, prototypes: Tensor) -> Tensor:
     """Cosines in float32 of patches (B, N, D) and prototypes (R, D) or (B, R, D): (B, N, R)."""
-    with torch.autocast(patches.device.type, enabled=False):
+    with full_precision(patches):
         return F.normalize(patches.float(), dim=-1) @ F.normalize(prototypes.float(), dim=-1).mT

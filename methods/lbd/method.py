@@ -30,6 +30,7 @@ from methods.nn.clip import DenseClip
 from methods.nn.losses import label_guided_distillation, unbiased_cross_entropy, unbiased_distillation
 from methods.nn.mbs_losses import weighted_squares
 from methods.nn.network import upsample
+from methods.nn.precision import full_precision
 from methods.published import MBS_TRAINING, Published
 from protocols.protocol import VOID, Step
 
@@ -142,7 +143,7 @@ class Lbd(Method):
         if self.teacher is not None and config.kd != "none":
             with torch.no_grad():
                 old = self.teacher(batch.images)
-        with torch.autocast(batch.images.device.type, enabled=False):
+        with full_precision(batch.images):
             size = batch.labels.shape[1:]
             logits = upsample(new.logits.float(), size)  # (B, K, H, W)
             if old is None:

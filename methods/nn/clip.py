@@ -18,6 +18,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from methods.nn import tiny_clip, weights
+from methods.nn.precision import full_precision
 from protocols.errors import InputError, unknown
 
 ADAPTATIONS = ("vv", "v_only", "vpt", "none")
@@ -98,7 +99,7 @@ class TextTower(nn.Module):
 
     def _encode(self, embedded: Tensor, ends: Tensor) -> Tensor:
         """embedded (n, L, width), ends (n,) positions of the last token -> unit features (n, D) float32."""
-        with torch.autocast(embedded.device.type, enabled=False):  # few texts, and their relations are what counts
+        with full_precision(embedded):  # few texts, and their relations are what counts
             x = self.transformer(embedded.float() + self.positional_embedding, attn_mask=self.attn_mask)
             x = self.ln_final(x)[torch.arange(len(x), device=x.device), ends]
             return F.normalize(x @ self.text_projection, dim=-1)
@@ -301,8 +302,14 @@ def clip_size(name: str) -> ClipSize:
 
 
 def _make(name: str, image_size: int) -> nn.Module:
-    device = torch.get_default_device()  # meta, when only shapes are wanted
-    return open_clip.create_model(name, pretrained=None, load_weights=False, device=device, force_image_size=image_size)
+    """The model without weights, drawn from PyTorch's global generator; on the default device, so also on `meta`."""
+    config = open_clip.get_model_config(name)
+    config["vision_cfg"]["image_size"] = image_size
+    towers = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    try:
+        return towers(**config)
+    except (TypeError, RuntimeError) as fault:  # a model of another make, or one that needs another library
+        raise InputError(f"open_clip's {name} is no CLIP of two plain towers: {fault}") from fault
 
 
 @cache

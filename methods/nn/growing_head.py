@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.nn.precision import full_precision
 from protocols.errors import unknown
 
 INITIALISATIONS = ("background", "copy", "random")
@@ -69,7 +70,7 @@ class GrowingClassifier(nn.Module):
         """features (B, D, h, w) -> logits (B, K, h, w), float32 under autocast too: half-precision logits are
         too coarse for distillation and for thresholds on probabilities."""
         weight, bias = self.parameters_of_all_steps()
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features):
             return F.conv2d(features.to(weight.dtype), weight[:, :, None, None], bias)
 
     def parameters_of_all_steps(self) -> tuple[Tensor, Tensor]:

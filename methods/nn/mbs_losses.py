@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.nn.precision import full_precision
 from protocols.protocol import VOID
 
 
@@ -56,7 +57,7 @@ def orthogonality(tokens: Tensor, n_old: int) -> Tensor:
     tokens (K, D), one per slot; n_old slots, background included, come first. Returns a float32 scalar, 0 without new
     slots.
     """
-    with torch.autocast(tokens.device.type, enabled=False):
+    with full_precision(tokens):
         directions = F.normalize(tokens.float(), dim=1)
         cosines = directions[n_old:] @ directions.detach().T  # (n_new, K)
     itself = torch.ones_like(cosines, dtype=torch.bool).triu(n_old).tril(n_old)

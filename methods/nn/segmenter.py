@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from methods.nn import tiny_clip, weights
 from methods.nn.growing_head import background_initialisation
 from methods.nn.network import Network, Output
+from methods.nn.precision import full_precision
 from protocols.errors import InputError, unknown
 
 INITIALISATIONS = ("background", "copy", "random")
@@ -124,7 +125,7 @@ class MaskTransformer(nn.Module):
         x = self.out_norm(x)
         patch_features = x[:, :n_patches] @ self.patch_projection
         class_features = x[:, n_patches:] @ self.class_projection
-        with torch.autocast(x.device.type, enabled=False):  # the norm below would magnify half-precision errors
+        with full_precision(x):  # the norm below would magnify half-precision errors
             patch_directions = F.normalize(patch_features.float(), dim=-1)
             class_directions = F.normalize(class_features.float(), dim=-1)
             cosines = patch_directions @ class_directions.transpose(1, 2)
