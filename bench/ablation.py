@@ -27,6 +27,17 @@ def references(method: str, variants: Sequence[str] | None = None) -> list[str]:
     return [method, *listed] if variants is None or "full" in variants else listed
 
 
+def check_one_recipe_each(specs: Sequence[RunSpec]) -> None:
+    """Raises InputError if a variant has several values of an option: its row could not say which."""
+    options: dict[str, dict[str, Any]] = {}
+    for spec in specs:
+        first = options.setdefault(spec.found.label, asdict(spec.options))
+        swept = [name for name, value in asdict(spec.options).items() if value != first[name]]
+        if swept:
+            key = f"{spec.found.name}.{swept[0]}"
+            raise InputError(f"{key} has several values: an ablation takes one; sweep it with `bench run` instead")
+
+
 def variants_of(specs: Sequence[RunSpec], components: Mapping[str, Mapping[str, Any]]) -> list[Variant]:
     """The rows of the ablation table, in the order of the runs: a mark for each component, and a column for every
     option by which rows differ that their marks do not tell apart."""

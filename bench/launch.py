@@ -11,7 +11,7 @@ import hydra
 import torch
 from omegaconf import DictConfig
 
-from bench.ablation import variants_of
+from bench.ablation import check_one_recipe_each, variants_of
 from bench.config import configurations, runs
 from bench.engine import Engine, Outcome
 from bench.machine import Machine
@@ -83,6 +83,7 @@ def launch_ablation(overrides: Sequence[str], references: Sequence[str], convent
     """Runs a method and its variants, prints the table of what each of them changes, and writes it to files."""
     convention_named(convention)
     prepared = prepare(overrides, references)
+    check_one_recipe_each([plan.spec for plan in prepared.plans])
     outcomes = run_all(prepared, overrides)
     store, method = prepared.workspace.store, prepared.plans[0].spec.found.method
     stored, _ = read_runs(store)

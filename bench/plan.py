@@ -1,7 +1,6 @@
 """What a run will do, before it does it: its steps, their images, their keys. Equal keys are trained once."""
 
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,6 +14,8 @@ from methods.base import BaseRecipe, Method
 from methods.nn.network import build
 from protocols.protocol import ProtocolStep, Step
 from protocols.split import protocol_images
+
+_state_bytes: dict[str, int] = {}  # by recipe: runs that differ in their seeds alone have states of one size
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,14 @@ class RunPlan:
     evaluation: Images
     evaluation_view: StepView
 
-    @cached_property
+    @property
     def state_bytes(self) -> int:
         """The size on disk of all steps of the run, from the shapes of the method's state."""
+        if self.recipe not in _state_bytes:
+            _state_bytes[self.recipe] = self._measure_state()
+        return _state_bytes[self.recipe]
+
+    def _measure_state(self) -> int:
         config = self.spec.network
         with torch.device("meta"):
             method = self.spec.found.method(self.spec.options, build(replace(config, pretrained="none")))
@@ -111,6 +117,7 @@ def _keys(spec: RunSpec, step: Step, view: StepView, previous: str | None) -> tu
                 "previous": previous,
                 "method": spec.method_recipe,
                 "training": spec.training_recipe(step.index),
+                "names": _new_names(step),
                 "view": view.digest,
                 "seed": spec.seed,
             }
@@ -122,6 +129,7 @@ def _keys(spec: RunSpec, step: Step, view: StepView, previous: str | None) -> tu
             "method": spec.method_identity if own_base else None,
             "network": spec.network_recipe,
             "training": spec.training_recipe(0),
+            "names": _new_names(step),
             "view": view.digest,
             "seed": spec.seed,
         }
@@ -129,3 +137,8 @@ def _keys(spec: RunSpec, step: Step, view: StepView, previous: str | None) -> tu
     if spec.found.method.end_step is Method.end_step:
         return base, base
     return base, digest({"base": base, "method": spec.method_recipe})
+
+
+def _new_names(step: Step) -> list[str]:
+    """The names of the step's classes: a method may read them as text."""
+    return [step.names[class_id] for class_id in step.new]

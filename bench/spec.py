@@ -128,6 +128,7 @@ def resolve(node: DictConfig) -> RunSpec:
     _check_finite(f"{found.name}.", asdict(options))
     protocol = protocols.load(config.protocol, config.setting, config.order)
     options = found.method.complete(options, protocol.dataset)
+    options.check()
     config.data.name = config.data.name or protocol.dataset
     _check(config)
     return RunSpec(config, found, options, protocol)

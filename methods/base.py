@@ -69,6 +69,9 @@ class MethodConfig:
     An option whose published value depends on the data set is None by default; `Method.by_dataset` has its values.
     """
 
+    def check(self) -> None:
+        """Raises InputError for a value that is none; called before anything starts."""
+
 
 class Method(nn.Module, ABC):
     """One class-incremental learner.

@@ -91,6 +91,7 @@ def separation(
 def kmeans(points: Tensor, k: int) -> Tensor:
     """k unit centres of unit vectors by Lloyd's rounds over cosines, started from k of the points spread evenly through
     them. points (n, D), n >= k. Returns (k, D). An empty cluster keeps its centre."""
+    points = points.float()
     centres = points[torch.linspace(0, len(points) - 1, k).long().to(points.device)]
     for _ in range(KMEANS_ROUNDS):
         member = F.one_hot((points @ centres.T).argmax(dim=1), k).to(points.dtype)  # (n, k)

@@ -29,7 +29,7 @@ class LbdConfig(MethodConfig):
     lpd: str = "rel_kl"  # rel_kl, rel_mse, anchor, init_only (no loss, prototypes start at the templates) or off
     lpd_weight: float = 1.0
     lpd_graph: str = "seen"  # partners of a new class: all seen classes, or step: those of its step
-    lpd_permuted: bool = False  # True: each class gets another seen class's template, as a control
+    lpd_permuted: bool = False  # True: relations of text features with permuted entries, as a control
     # MMBD
     backgrounds: int = 4  # K, prototypes of the background
     bg_agg: str = "lse"  # or max
@@ -40,7 +40,7 @@ class LbdConfig(MethodConfig):
     mmbd_extra: float = 0.1  # weight of the two terms between prototypes, within MMBD
     # old classes
     kd: str = "mbs"  # mbs, mib (unbiased distillation and cross-entropy, no pseudo-labels) or none
-    od: float | None = None  # weight of the output distillation; None: with mbs 25 on VOC, 50 on ADE20K
+    od: float | None = None  # weight of the output distillation; None: MBS's 25 on VOC, 50 on ADE20K (MiB's own is 10)
     fd: float = 1.0  # weight of the feature distillation of kd=mbs
     threshold: float = 0.7  # least probability of a pseudo-label
 
@@ -68,5 +68,7 @@ class LbdConfig(MethodConfig):
                 raise InputError(f"lbd.{name}={getattr(self, name)}: give at least 1")
         if self.encoder_tune == "vpt" and self.encoder_adapt != "vpt":
             raise InputError("lbd.encoder_tune=vpt trains visual prompts: it needs lbd.encoder_adapt=vpt")
+        if self.proto == "prompt" and self.lpd == "init_only":
+            raise InputError("lbd.lpd=init_only needs residuals, which lbd.proto=prompt does not have")
         if self.mmbd_on == "decoded" and self.head == "cosine":
             raise InputError("lbd.mmbd_on=decoded needs lbd.head=mask_transformer")

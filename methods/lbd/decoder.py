@@ -1,7 +1,8 @@
 """The decoder of LBD: patches, background prototypes and class prototypes attend to each other.
 
 In form the mask transformer of Segmenter and MBS, in the joint space of CLIP and with prototypes in place of class
-tokens. Its branches start at zero and its projections as the identity, so that the first scores are CLIP's own cosines.
+tokens. Its branches start at zero and its projections as the identity, so that the first scores are CLIP's own cosines,
+of features less their mean.
 """
 
 import torch

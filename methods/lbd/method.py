@@ -24,7 +24,7 @@ from methods.base import BaseRecipe, Batch, Method, Term, cross_entropy
 from methods.lbd.background import kmeans, separation
 from methods.lbd.config import LbdConfig
 from methods.lbd.network import LbdNetwork, LbdOutput
-from methods.lbd.prototypes import deranged, lpd_loss
+from methods.lbd.prototypes import lpd_loss
 from methods.mbs import patch_weights, selective_pseudo_labels
 from methods.nn.clip import DenseClip
 from methods.nn.losses import label_guided_distillation, unbiased_cross_entropy, unbiased_distillation
@@ -37,8 +37,18 @@ from protocols.protocol import VOID, Step
 KMEANS_IMAGES = 50
 INCREMENTS_ONLY = ("kd", "od", "fd", "threshold", "bg_bank", "old_proto", "fresh_context", "lpd_graph")
 OURS = "ours: the paper was not available"
+REPLACED = (  # what of MBS's published training is not kept
+    "network.name",
+    "train.optimiser",
+    "train.momentum",
+    "train.weight_decay",
+    "train.schedule",
+    "train.base.lr",
+    "train.increment.lr",
+    "train.padding",
+)
 NO_SOFT_PROMPT = {"proto": "free"}
-NO_ADAPTATION = {"encoder_adapt": "none"}
+NO_ADAPTATION = {"encoder_adapt": "none", "encoder_tune": "full"}
 NO_LPD = {"lpd": "off"}
 NO_MMBD = {"mmbd": False, "backgrounds": 1}
 BASELINE = {**NO_SOFT_PROMPT, **NO_ADAPTATION, **NO_LPD, **NO_MMBD}
@@ -53,7 +63,8 @@ class Lbd(Method):
     paper = "Wu, Zhao, Li, Learning Yourself: CISS with Language-Inspired Bootstrapped Disentanglement, ICCV 2025"
     note = (
         "our implementation of the paper's abstract, not the authors' method: no equation, constant or code of theirs "
-        "was available; besides the image tower that all methods start from it uses CLIP's text tower"
+        "was available; besides the image tower that all methods start from (its control random_encoder does not) "
+        "it uses CLIP's text tower"
     )
     backbones = ("segmenter",)
     family = "clip"
@@ -81,13 +92,7 @@ class Lbd(Method):
         "random_encoder": {"encoder_weights": "random"},
     }
     published = (
-        *(
-            setting
-            for setting in MBS_TRAINING
-            if setting.key not in ("network.name", "train.optimiser", "train.momentum", "train.weight_decay")
-            and not setting.key.endswith(".lr")
-            and setting.key not in ("train.schedule", "train.padding")
-        ),
+        *(setting for setting in MBS_TRAINING if setting.key not in REPLACED),
         Published("network.name", "segmenter", "abstract: CLIP; ViT-B/16, " + OURS),
         Published("train.optimiser", "adamw", OURS),
         Published("train.weight_decay", 0.01, OURS),
@@ -101,7 +106,6 @@ class Lbd(Method):
     )
 
     def __init__(self, config: LbdConfig, clip: DenseClip) -> None:
-        config.check()
         if config.encoder_weights == "random":
             clip.forget()
         super().__init__(config, LbdNetwork(clip, config))
@@ -114,7 +118,7 @@ class Lbd(Method):
 
     def begin_step(self, step: Step) -> None:
         self.step = step
-        if step.index > 0:
+        if step.index > 0 and self.config.kd != "none":
             self.keep_teacher()
         self.network.learn([step.names[class_id] for class_id in step.new])
 
@@ -140,7 +144,7 @@ class Lbd(Method):
         config, n_old = self.config, self.step.n_old_slots
         new: LbdOutput = self.network(batch.images)
         old = None
-        if self.teacher is not None and config.kd != "none":
+        if self.teacher is not None:
             with torch.no_grad():
                 old = self.teacher(batch.images)
         with full_precision(batch.images):
@@ -150,8 +154,11 @@ class Lbd(Method):
                 labels, terms = batch.labels, {"ce": cross_entropy(logits, batch.labels)}
             else:
                 old_logits = upsample(old.logits.float(), size)  # (B, K_old, H, W)
-                keep = self._keep_as_mib if config.kd == "mib" else self._keep_as_mbs
-                labels, terms = keep(new, old, logits, old_logits, batch.labels)
+                labels = selective_pseudo_labels(old_logits, batch.labels, config.threshold)
+                if config.kd == "mbs":
+                    terms = self._keep_as_mbs(new, old, logits, old_logits, batch.labels, labels)
+                else:
+                    terms = self._keep_as_mib(logits, old_logits, batch.labels)
             terms |= self._disentangle(new, labels, n_old - 1)
         return terms
 
@@ -159,44 +166,39 @@ class Lbd(Method):
         self.network.keep_prototypes()
 
     def _keep_as_mbs(
-        self, new: LbdOutput, old: LbdOutput, logits: Tensor, old_logits: Tensor, labels: Tensor
-    ) -> tuple[Tensor, dict[str, Term]]:
-        """Labels after pseudo-labelling, and MBS's terms: selective labels, features and outputs distilled."""
+        self, new: LbdOutput, old: LbdOutput, logits: Tensor, old_logits: Tensor, labels: Tensor, known: Tensor
+    ) -> dict[str, Term]:
+        """MBS's terms: selective pseudo-labels `known`, features and outputs distilled."""
         config = self.config
-        known = selective_pseudo_labels(old_logits, labels, config.threshold)
         weights = patch_weights(old.logits, patch_labels(known, old.logits), self.step.n_old_slots).flatten(1)
         width = new.decoded.shape[2]
         unit = width**0.5 if new.decoded_classes is None else 1.0  # unit features to entries of about one
         patches = Term(*weighted_squares(new.decoded * unit, old.decoded * unit, weights), config.fd)
         terms = {"ce": cross_entropy(logits, known), "patches": patches}
         if new.decoded_classes is not None:
-            shared = old.decoded_classes.shape[1] - len(old.backgrounds)  # old classes; the bank may have changed
-            first = len(new.backgrounds)
-            ours = new.decoded_classes[:, first : first + shared]
-            theirs = old.decoded_classes[:, len(old.backgrounds) :]
-            terms["classes"] = Term.mean_of(F.mse_loss(ours.float(), theirs.float()), config.fd)
+            bank = 0 if config.bg_bank == "reinit" else len(old.backgrounds)  # how much of it is still the same
+            ours = torch.cat([new.decoded_classes[:, :bank], new.decoded_classes[:, len(new.backgrounds) :]], dim=1)
+            theirs = torch.cat([old.decoded_classes[:, :bank], old.decoded_classes[:, len(old.backgrounds) :]], dim=1)
+            distance = F.mse_loss(ours[:, : theirs.shape[1]].float(), theirs.float())
+            terms["classes"] = Term.mean_of(distance, config.fd)
         terms["od"] = Term.mean_of(label_guided_distillation(logits, old_logits, labels), config.od)
-        return known, terms
+        return terms
 
-    def _keep_as_mib(
-        self, new: LbdOutput, old: LbdOutput, logits: Tensor, old_logits: Tensor, labels: Tensor
-    ) -> tuple[Tensor, dict[str, Term]]:
-        """The labels as they are, and MiB's terms: unbiased cross-entropy and distillation."""
+    def _keep_as_mib(self, logits: Tensor, old_logits: Tensor, labels: Tensor) -> dict[str, Term]:
+        """MiB's terms: unbiased cross-entropy on the labels as they are, and unbiased distillation."""
         losses = unbiased_cross_entropy(logits, labels, self.step.n_old_slots)
         ce = Term(losses.sum(), (labels != VOID).sum())
-        return labels, {"ce": ce, "od": Term.mean_of(unbiased_distillation(logits, old_logits), self.config.od)}
+        return {"ce": ce, "od": Term.mean_of(unbiased_distillation(logits, old_logits), self.config.od)}
 
     def _disentangle(self, new: LbdOutput, labels: Tensor, n_old: int) -> dict[str, Term]:
         """The terms of LPD and MMBD. labels (B, H, W) after pseudo-labelling; n_old foreground classes."""
         config, terms = self.config, {}
         if config.lpd not in ("off", "init_only"):
-            templates = self.network.templates()
-            if config.lpd_permuted:
-                templates = deranged(templates, self.step.index)
-            loss = lpd_loss(config.lpd, new.prototypes, templates, self.network.anchor, n_old, config.lpd_graph)
+            guides, anchor = self.network.templates(), self.network.anchor
+            loss = lpd_loss(config.lpd, new.prototypes, guides, anchor, n_old, config.lpd_graph)
             terms["lpd"] = Term.mean_of(loss, config.lpd_weight)
         if config.mmbd:
-            features, classes, backgrounds = new.features, new.prototypes, new.backgrounds
+            features, classes, backgrounds = new.patches, new.prototypes, new.backgrounds
             if config.mmbd_on == "decoded":
                 features = F.normalize(new.decoded.float(), dim=2)
                 anchors = F.normalize(new.decoded_classes.float().mean(dim=0), dim=1)
@@ -216,8 +218,11 @@ class Lbd(Method):
         found, images = [], 0
         for batch in loader:
             features = self.network.clip(batch.images)  # (B, N, D)
-            height, width = (side // self.network.clip.patch for side in batch.images.shape[2:])
-            labels = F.interpolate(batch.labels[:, None].float(), size=(height, width), mode="nearest")
+            labels = batch.labels
+            if self.teacher is not None:  # what it knows is no background
+                labels = selective_pseudo_labels(self.teacher_logits(batch.images), labels, self.config.threshold)
+            grid = [side // self.network.clip.patch for side in batch.images.shape[2:]]
+            labels = F.interpolate(labels[:, None].float(), size=grid, mode="nearest")
             found.append(features[labels.flatten(1) == 0])
             images += len(features)
             if images >= KMEANS_IMAGES:
@@ -242,5 +247,5 @@ def _choose_trained(clip: DenseClip, config: LbdConfig) -> None:
         visual.proj.requires_grad_(True)
     for part in parts:
         part.requires_grad_(True)
-    if clip.visual_prompts is not None and config.encoder_tune == "vpt":
+    if clip.visual_prompts is not None:  # whatever else is frozen: they start as noise
         clip.visual_prompts.requires_grad_(True)

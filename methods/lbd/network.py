@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from methods.lbd.background import aggregate_background
 from methods.lbd.config import LbdConfig
 from methods.lbd.decoder import PrototypeDecoder, cosines
+from methods.lbd.prototypes import permuted
 from methods.nn.clip import DenseClip
 from methods.nn.network import Network
 from methods.nn.segmenter import class_axis_norm
@@ -24,10 +25,10 @@ class LbdOutput(NamedTuple):
     """What the network computes. B images, N = h w patches, n seen classes, K background prototypes, width D."""
 
     logits: Tensor  # (B, 1 + n, h, w) float32, over slots
-    features: Tensor  # (B, N, D) float32, unit: the encoder's patches
+    patches: Tensor  # (B, N, D) float32, unit, of the encoder
     prototypes: Tensor  # (n, D) float32, unit
     backgrounds: Tensor  # (K, D) float32, unit
-    decoded: Tensor  # (B, N, D): what is matched; the features themselves with head=cosine
+    decoded: Tensor  # (B, N, D): what is matched; the patches themselves with head=cosine
     decoded_classes: Tensor | None  # (B, K + n, D), backgrounds first; None with head=cosine
 
 
@@ -45,10 +46,12 @@ class LbdNetwork(Network):
         clip.adapt_to_dense(config.encoder_adapt)
         dim = clip.dim
         self.decoder = PrototypeDecoder(dim) if config.head == "mask_transformer" else None
-        self.log_temperature = nn.Parameter(torch.tensor(TEMPERATURE).log())
+        share = (TEMPERATURE - COLDEST) / (HOTTEST - COLDEST)
+        self.warmth = nn.Parameter(torch.tensor(share).logit())
         self.backgrounds = nn.ParameterList()  # (K, D); with bg_bank=grow one more row a step
         self.contexts = nn.ParameterList()  # (M, width of the text tower)
         self.residuals = nn.ParameterList()  # (n_new, D)
+        self.guides = nn.ParameterList()  # (n_new, D): hand-crafted text features, constants, the targets of LPD
         self.kept = nn.ParameterList()  # (n_new, D): prototypes as they stand at the end of their step
         self.norm_weight = nn.ParameterList()  # affine of the class-axis norm: the background, then one a step
         self.norm_bias = nn.ParameterList()
@@ -61,8 +64,8 @@ class LbdNetwork(Network):
 
     @property
     def temperature(self) -> Tensor:
-        """tau, a positive scalar."""
-        return self.log_temperature.exp().clamp(COLDEST, HOTTEST)
+        """tau, a scalar within COLDEST and HOTTEST, by a sigmoid: it has a gradient everywhere."""
+        return COLDEST + (HOTTEST - COLDEST) * self.warmth.sigmoid()
 
     def grow(self, n_new: int, init: str = "random") -> None:
         """Adds n_new slots without names, for their shapes alone; the first call counts the background."""
@@ -90,7 +93,9 @@ class LbdNetwork(Network):
         self.contexts.append(nn.Parameter(context.detach().clone().to(like.device)))
         self.residuals.append(nn.Parameter(like.new_zeros(len(names), len(like))))
         self.names += tuple(names)
-        templates = self.templates()[-len(names) :]
+        templates = text.templates(names, config.single_template)
+        guides = permuted(templates, self.anchor) if config.lpd_permuted else templates
+        self.guides.append(nn.Parameter(guides.clone(), requires_grad=False))
         if config.proto == "free":
             self.residuals[-1].copy_(templates)
             self.contexts[-1].requires_grad_(False)
@@ -103,7 +108,7 @@ class LbdNetwork(Network):
 
     def templates(self) -> Tensor:
         """Hand-crafted text features of the seen classes, (n, D) unit, constants."""
-        return self.clip.text.templates(self.names, self.config.single_template)
+        return torch.cat(list(self.guides))
 
     @torch.no_grad()
     def keep_prototypes(self) -> None:
@@ -137,7 +142,8 @@ class LbdNetwork(Network):
         return torch.cat([self.bank().mean(dim=0, keepdim=True), self.prototypes()])
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        return list(self.clip.parameters())
+        prompts = self.clip.visual_prompts  # they know nothing yet: at the rate of the head
+        return [p for p in self.clip.parameters() if p is not prompts]
 
     def head_parameters(self) -> list[nn.Parameter]:
         encoder = {id(p) for p in self.encoder_parameters()}

@@ -67,13 +67,15 @@ def lpd_loss(
     )
 
 
-def deranged(templates: Tensor, seed: int) -> Tensor:
-    """The templates of the seen classes dealt to other classes, none keeping its own: the control that asks whether
-    LPD's gain is due to language. templates (n, D); returns (n, D), unchanged for n = 1."""
-    order = torch.randperm(len(templates), generator=torch.Generator().manual_seed(seed))
-    dealt = torch.empty_like(order)
-    dealt[order] = order.roll(1)  # one cycle through all classes
-    return templates[dealt.to(templates.device)]
+def permuted(templates: Tensor, anchor: Tensor) -> Tensor:
+    """Templates whose offsets from the anchor have their entries permuted, each class's in an order of its own: as
+    long and as spread as before, and without the relations that language gives them. The control that asks whether
+    LPD's gain is due to language; it needs no other class's name.
+
+    templates (n, D) unit, anchor (D,) unit -> (n, D) unit. Draws from PyTorch's global generator.
+    """
+    orders = torch.stack([torch.randperm(templates.shape[1]) for _ in templates]).to(templates.device)
+    return F.normalize(anchor + (templates - anchor).gather(1, orders), dim=1)
 
 
 def _off_diagonal(relations: Tensor, others: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ class TextTower(nn.Module):
             raise InputError(f"the text tower of {size.title} pools by {pooling!r}, not at the end of the text")
         self.tokenise, self.all_templates = size.tokenise(), size.templates()
         self._known: dict[tuple[str, ...], Tensor] = {}  # names -> features, so that nothing is encoded twice
+        self._last_prompts: tuple[tuple | None, Tensor | None] = (None, None)
         self.eval().requires_grad_(False)
 
     def __deepcopy__(self, memo: dict) -> "TextTower":
@@ -86,11 +87,17 @@ class TextTower(nn.Module):
 
         context (M, width). Returns (len(names), D) float32, unit norm. Raises InputError if they are too long.
         """
-        rows = self._rows([f"{name}." for name in names]).to(context.device)
+        rows = self._prompt_rows(tuple(names), context.device)
         embedded, ends = self.token_embedding(rows), rows.argmax(dim=1) + len(context)
         middle = context.to(embedded.dtype).expand(len(rows), -1, -1)
         embedded = torch.cat([embedded[:, :1], middle, embedded[:, 1 : embedded.shape[1] - len(context)]], dim=1)
         return self._encode(embedded, ends)
+
+    def _prompt_rows(self, names: tuple[str, ...], device: torch.device) -> Tensor:
+        """Token rows of "name." for each name; kept, for every iteration asks for the same ones."""
+        if self._last_prompts[0] != (names, device):
+            self._last_prompts = (names, device), self._rows([f"{name}." for name in names]).to(device)
+        return self._last_prompts[1]
 
     def longest_context(self, names: Sequence[str]) -> int:
         """The number of context vectors that fit beside every one of the names."""
@@ -166,9 +173,9 @@ class ImageTower(nn.Module):
         """Patch and class tokens with positions, (B, 1 + N, width)."""
         visual = self.visual
         maps = visual.conv1(images)  # (B, width, h, w)
-        x = maps.flatten(2).mT
-        x = torch.cat([visual.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
-        return visual.ln_pre(x + self._positions(maps.shape[2:]).to(x.dtype))
+        x = maps.flatten(2).mT.to(visual.class_embedding.dtype)  # under autocast the residual stream stays float32
+        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        return visual.ln_pre(x + self._positions(maps.shape[2:]))
 
     def _positions(self, grid: torch.Size) -> Tensor:
         """Position embeddings (1 + h w, width), resampled if the grid is not that of training."""
@@ -285,14 +292,17 @@ def clip_size(name: str) -> ClipSize:
             mean=tiny_clip.MEAN,
             std=tiny_clip.STD,
         )
-    model, _, tag = (name.partition(":")[2] or weights.OPENAI_CLIP).rpartition("/")
+    kind, _, chosen = name.partition(":")
+    if kind != "clip" or name == "clip:":
+        raise unknown("network", name, ("clip", "clip-tiny", "clip:MODEL/TAG"))
+    model, _, tag = (chosen or weights.OPENAI_CLIP).rpartition("/")
     listed = open_clip.list_pretrained(as_str=False)
     if (model, tag) not in listed:
         raise unknown("CLIP", f"{model}/{tag}", ["/".join(pair) for pair in listed])
     preprocessing = open_clip.get_pretrained_cfg(model, tag)
     return ClipSize(
         title=f"{model}/{tag}",
-        make=partial(_make, model),
+        make=partial(_make, model, bool(preprocessing.get("quick_gelu"))),
         tokenise=partial(open_clip.get_tokenizer, model),
         templates=_imagenet_and_scene_templates,
         published=weights.open_clip_file(model, tag),
@@ -301,10 +311,13 @@ def clip_size(name: str) -> ClipSize:
     )
 
 
-def _make(name: str, image_size: int) -> nn.Module:
-    """The model without weights, drawn from PyTorch's global generator; on the default device, so also on `meta`."""
+def _make(name: str, quick_gelu: bool, image_size: int) -> nn.Module:
+    """The model without weights, drawn from PyTorch's global generator; on the default device, so also on `meta`.
+
+    quick_gelu: the activation that the weights were trained with, whatever the model's name says.
+    """
     config = open_clip.get_model_config(name)
-    config["vision_cfg"]["image_size"] = image_size
+    config["vision_cfg"]["image_size"], config["quick_gelu"] = image_size, quick_gelu
     towers = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
     try:
         return towers(**config)

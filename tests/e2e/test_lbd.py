@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from conftest import SMALL
+
+from tests.e2e.conftest import SMALL
 
 TINY = [text for text in SMALL if text not in ("--backbone", "deeplab")]
 
@@ -59,12 +60,13 @@ def test_ablate_runs_what_is_missing_and_writes_its_table(bench, tmp_path):
     ("arguments", "complaint"),
     [
         (["ablate", "lbd", "--protocol", "voc_10-10", "--variants", "no_lpdd"], "no_lpd"),
-        (["run", "--methods", "lbd", "--protocol", "voc_10-10", "lbd.lpd=relkl"], "rel_kl"),
+        (["run", "--methods", "mbs,lbd", "--protocol", "voc_10-10", "lbd.lpd=relkl"], "rel_kl"),
         (["run", "--methods", "lbd", "--protocol", "voc_10-10", "--backbone", "deeplab"], "nothing to run"),
         (["run", "--methods", "lbd", "--protocol", "voc_10-10", "network.name=segmenter-augreg"], "built on a clip"),
         (["run", "--methods", "mbs", "--protocol", "voc_10-10", "network.name=clip-tiny"], "built on a segmenter"),
     ],
 )
-def test_wrong_input_is_told_in_one_line(bench, arguments, complaint):
+def test_wrong_input_is_told_in_one_line(bench, tmp_path, arguments, complaint):
     code, _, err = bench(*arguments, *[text for text in TINY if text != "--backbone"])
+    assert not list(tmp_path.glob("runs/cache/steps/*"))  # nothing was trained first
     assert code == 2 and complaint in err and len(err.strip().splitlines()) == 1

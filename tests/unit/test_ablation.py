@@ -5,15 +5,15 @@ import shutil
 import subprocess
 
 import pytest
-from test_tables import make
 
-from bench.ablation import references, variants_of
+from bench.ablation import check_one_recipe_each, references, variants_of
 from bench.config import configurations
 from bench.spec import resolve
 from methods import get
 from protocols.errors import InputError
 from results.ablation import Variant, ablation_table, report_ablation
 from results.latex import escaped, latex_table
+from tests.unit.test_tables import make
 
 
 def specs(*labels):
@@ -39,6 +39,15 @@ def test_the_references_of_a_method_are_itself_and_its_variants():
 def test_what_cannot_be_ablated_is_told(method, variants, complaint):
     with pytest.raises(InputError, match=complaint):
         references(method, variants)
+
+
+def test_a_swept_option_is_refused():
+    check_one_recipe_each(specs("mbs", "mbs-plain"))
+    swept = [
+        resolve(c) for c in configurations(["method=mbs", "mbs.od=1,2", "protocol=voc_10-5", "track=demo"], ["mbs"])
+    ]
+    with pytest.raises(InputError, match="mbs.od has several values"):
+        check_one_recipe_each(swept)
 
 
 def test_marks_of_lbd_come_from_its_components():
@@ -83,7 +92,7 @@ def test_the_files_are_valid_and_say_the_same(tmp_path):
     assert [row["init"] for row in rows] == ["True", "False"]
     latex = paths[1].read_text()
     assert r"50 \% \& more" in latex and r"mib-no\_init" in latex and r"\checkmark" in latex
-    assert latex.count(r"\\") == 3 and latex.count("&") == 3 * (len(rows[0]) - 5) + 1  # one column for mean and std
+    assert latex.count(r"\\") == 3 and latex.count("&") == 3 * (len(rows[0]) - 6) + 1  # one column for mean and std
 
 
 def test_special_characters_of_latex_are_escaped():

@@ -133,10 +133,26 @@ def test_the_large_clip_has_the_shapes_and_words_of_openais():
 def test_other_clips_of_open_clip_by_name():
     assert family("clip:ViT-L-14/laion2b_s32b_b82k") == "clip"
     assert clip_size("clip:ViT-B-32/laion2b_s34b_b79k").title == "ViT-B-32/laion2b_s34b_b79k"
-    with pytest.raises(InputError, match="did you mean 'ViT-B-16/openai'"):
-        clip_size("clip:ViT-B-16/opnai")
+    for wrong in ("clip:ViT-B-16/opnai", "clip-tinny", "clip:"):
+        with pytest.raises(InputError, match="did you mean"):
+            clip_size(wrong)
     with torch.device("meta"), pytest.raises(InputError, match="no plain vision transformer"):
         build(NetworkConfig("clip:RN50/openai", "none", 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"), [("ViT-B-16/openai", "QuickGELU"), ("ViT-B-16/laion2b_s34b_b88k", "GELU")]
+)
+def test_the_activation_is_that_of_the_weights_whatever_the_name(name, activation):
+    with torch.device("meta"):
+        tower = build(NetworkConfig(f"clip:{name}", "none", 64))
+    assert type(tower.visual.transformer.resblocks[0].mlp.gelu).__name__ == activation
+
+
+@torch.no_grad()
+def test_the_residual_stream_stays_in_full_precision_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert clip()._before_last_block(torch.randn(1, 3, 32, 32)).dtype == torch.float32
 
 
 def test_siblings_stand_on_the_same_image_tower():

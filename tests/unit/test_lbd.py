@@ -15,7 +15,7 @@ from methods import get
 from methods.lbd.background import aggregate_background, kmeans, mask_pool, separation
 from methods.lbd.config import LbdConfig
 from methods.lbd.method import Lbd
-from methods.lbd.prototypes import deranged, lpd_loss, template_relations
+from methods.lbd.prototypes import lpd_loss, permuted, template_relations
 from methods.nn.clip import ADAPTATIONS
 from methods.nn.network import NetworkConfig, build
 from protocols.errors import InputError
@@ -147,11 +147,30 @@ def test_kl_of_relations_by_hand():
     assert got.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("n", [2, 3, 10, 20])
-def test_the_control_gives_every_class_the_template_of_another(n):
-    dealt = deranged(torch.arange(n).float()[:, None].expand(n, 4), seed=3)[:, 0].long()
-    assert sorted(dealt.tolist()) == list(range(n))
-    assert (dealt != torch.arange(n)).all()
+def test_the_control_keeps_lengths_and_loses_relations():
+    """Ten text features along a line: alike as neighbours are; with permuted entries no relation is left."""
+    torch.manual_seed(0)
+    anchor, ends = unit(512, seed=1), unit(2, 512, seed=2)
+    share = torch.linspace(0, 1, 10)[:, None]
+    templates = F.normalize(anchor + 0.3 * (share * ends[:1] + (1 - share) * ends[1:]), dim=1)
+    control = permuted(templates, anchor)
+    torch.testing.assert_close(control.norm(dim=1), torch.ones(10))
+    lengths = [(features - anchor).norm(dim=1) for features in (templates, control)]
+    torch.testing.assert_close(lengths[0], lengths[1], atol=0.02, rtol=0.05)
+    off = ~torch.eye(10, dtype=torch.bool)
+    assert template_relations(templates, anchor, 0)[off].mean() > 0.4
+    assert template_relations(control, anchor, 0)[off].abs().mean() < 0.2
+
+
+def test_the_control_is_fixed_when_its_class_comes():
+    method = lbd(lpd_permuted=True)
+    method.begin_step(steps()[0])
+    first = method.network.templates().clone()
+    real = method.network.clip.text.templates(method.network.names)
+    assert not torch.allclose(first, real, atol=0.05)
+    method.end_step(steps()[0], [])
+    method.begin_step(steps()[1])
+    assert torch.equal(method.network.templates()[:10], first)
 
 
 def test_relations_of_real_text_features_make_sense(shared):
@@ -240,7 +259,7 @@ def test_parameters_of_a_step_are_grouped_once_and_prototypes_do_not_decay():
     assert len(listed) == len(set(listed)) == sum(p.requires_grad for p in method.parameters())
     free = {id(p) for group in groups if group.get("weight_decay") == 0.0 for p in group["params"]}
     network = method.network
-    assert {id(network.contexts[1]), id(network.residuals[1]), id(network.log_temperature)} <= free
+    assert {id(network.contexts[1]), id(network.residuals[1]), id(network.warmth)} <= free
     assert id(network.contexts[0]) not in listed and id(network.kept[0]) not in listed
 
 
@@ -273,7 +292,7 @@ def test_every_adaptation_trains(adaptation):
     method = lbd(encoder_adapt=adaptation, encoder_tune="vpt" if adaptation == "vpt" else "full")
     method.begin_step(steps()[0])
     sum(loss_values(method.train()(Trial(get("lbd"), "segmenter").batch(0))).values()).backward()
-    trained = [p for p in method.network.encoder_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+    trained = [p for p in method.network.clip.parameters() if p.grad is not None and p.grad.abs().sum() > 0]
     assert len(trained) == 1 if adaptation == "vpt" else len(trained) > 20
 
 
@@ -284,11 +303,99 @@ def test_every_adaptation_trains(adaptation):
         ({"backgrounds": 0}, "at least 1"),
         ({"encoder_tune": "vpt"}, "encoder_adapt=vpt"),
         ({"head": "cosine", "mmbd_on": "decoded"}, "mask_transformer"),
+        ({"proto": "prompt", "lpd": "init_only"}, "does not have"),
     ],
 )
 def test_wrong_options_are_told(options, complaint):
     with pytest.raises(InputError, match=complaint):
-        lbd(**options)
+        LbdConfig(**options).check()
+
+
+EVERY_TERM = {"ce", "lpd", "mmbd_fg", "mmbd_bg", "mmbd_div", "mmbd_sep", "patches", "classes", "od"}
+SWITCHES = [  # options, terms that they take away in an increment
+    ({}, set()),
+    ({"lpd": "off"}, {"lpd"}),
+    ({"lpd": "init_only"}, {"lpd"}),
+    ({"lpd": "anchor"}, set()),
+    ({"lpd_permuted": True}, set()),
+    ({"mmbd": False, "backgrounds": 1}, {"mmbd_fg", "mmbd_bg", "mmbd_div", "mmbd_sep"}),
+    ({"mmbd_on": "decoded"}, set()),
+    ({"bg_agg": "max"}, set()),
+    ({"bg_bank": "grow"}, set()),
+    ({"bg_bank": "reinit"}, set()),
+    ({"head": "cosine"}, {"classes"}),
+    ({"kd": "mib"}, {"patches", "classes"}),
+    ({"kd": "none"}, {"patches", "classes", "od"}),
+    ({"proto": "prompt"}, set()),
+    ({"proto": "free"}, set()),
+    ({"old_proto": "tuned"}, set()),
+    ({"encoder_tune": "last_k", "encoder_last": 1}, set()),
+    ({"encoder_tune": "frozen"}, set()),
+    ({"encoder_adapt": "vpt", "encoder_tune": "frozen"}, set()),
+    ({"single_template": True, "fresh_context": True}, set()),
+]
+
+
+@pytest.mark.parametrize(("options", "gone"), SWITCHES, ids=lambda value: str(value)[:40])
+def test_every_switch_trains_through_a_step_transition(options, gone):
+    method, trial = lbd(**options), Trial(get("lbd"), "segmenter")
+    for index, step in enumerate(trial.steps[:2]):
+        method.begin_step(step)
+        method.prepare(step, [trial.batch(index)])
+        terms = loss_values(method.train()(trial.batch(index)))
+        if index:
+            assert set(terms) == EVERY_TERM - gone
+        total = sum(terms.values())
+        assert total.isfinite()
+        total.backward()
+        for group in method.parameter_groups(step):
+            assert all(p.grad is None or p.grad.isfinite().all() for p in group["params"])
+        method.zero_grad()
+        method.end_step(step, [])
+        assert method.eval().predict(trial.batch(index)).max() < step.n_slots
+
+
+@pytest.mark.parametrize(
+    ("option", "term"), [("lpd_weight", "lpd"), ("mmbd_weight", "mmbd_bg"), ("od", "od"), ("fd", "patches")]
+)
+def test_weights_weigh_their_terms(option, term):
+    trial, values = Trial(get("lbd"), "segmenter"), []
+    for weight in (1.0, 3.0):
+        method = lbd(**{option: weight})
+        for index in (0, 1):
+            method.begin_step(trial.steps[index])
+            if index == 0:
+                method.network.norm_bias[0].data.fill_(20.0)  # a teacher that is sure of the background
+                method.end_step(trial.steps[0], [])
+        with torch.no_grad():
+            method.network.clip.visual.proj.add_(0.01)  # away from the teacher
+        values.append(loss_values(method.train()(trial.batch(1)))[term].item())
+    assert values[1] == pytest.approx(3 * values[0], rel=1e-4) and values[0] > 0
+
+
+def test_what_is_frozen_has_no_gradient():
+    for options, trained in (({"encoder_tune": "frozen"}, 0), ({"encoder_tune": "last_k", "encoder_last": 1}, 15)):
+        encoder = lbd(**options).network.encoder_parameters()
+        assert sum(p.requires_grad for p in encoder) == trained, options
+    prompted = lbd(encoder_adapt="vpt", encoder_tune="frozen").network
+    assert prompted.clip.visual_prompts.requires_grad
+    assert any(p is prompted.clip.visual_prompts for p in prompted.head_parameters())
+
+
+@pytest.mark.parametrize("component", Lbd.components)
+def test_switching_a_component_off_is_what_the_variant_does(component):
+    off = Lbd.components[component]
+    assert off in Lbd.variants.values()
+    assert all(getattr(LbdConfig(), name) != value or name == "encoder_tune" for name, value in off.items())
+    assert set(off) <= set(Lbd.variants["baseline"])
+
+
+def test_the_temperature_starts_where_it_should_and_stays_in_its_range():
+    network = lbd().network
+    assert network.temperature.item() == pytest.approx(0.07, rel=1e-4)
+    for warmth, expected in ((-30.0, 0.01), (30.0, 1.0)):
+        network.warmth.data.fill_(warmth)
+        assert network.temperature.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_context_that_leaves_no_room_is_told():
