@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bench.commands import ablate, cache, check, list_, plan, report, run
+from bench.commands import ablate, cache, check, list_, plan, predict, report, run, score
 from protocols.errors import InputError
 
 DESCRIPTION = """\
@@ -41,7 +41,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="bench", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for command in (run, ablate, plan, report, list_, check, cache):
+    for command in (run, ablate, plan, report, score, predict, list_, check, cache):
         command.add_parser(commands)
     arguments, rest = parser.parse_known_args(argv)
     overrides = [text for text in rest if not text.startswith("-")] if "overrides" in arguments else []

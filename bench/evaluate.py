@@ -1,7 +1,7 @@
 """Evaluation: the predictions of one step's network against the masks, as integer counts. Scores are derived
 elsewhere."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.data.views import RawBatch
 from bench.machine import Machine, Normaliser
-from methods.base import Method
+from methods.base import Batch, Method
 from protocols.protocol import VOID, Step
 
 VERSION = 1  # raised when counts of the same network change; part of the key of counts
@@ -42,6 +42,19 @@ def count_confusion(labels: Tensor, predictions: Tensor, scopes: Tensor, shape: 
 
 
 @torch.inference_mode()
+def predict(
+    method: Method, batches: Iterable[RawBatch], machine: Machine, normalise: Normaliser
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Every batch as the method could see it, with its labels, and the predicted slots, (B, H, W) int64."""
+    method.eval()
+    for raw in batches:
+        batch = normalise(raw)
+        with machine.autocast():
+            predictions = method.predict(batch._replace(labels=None))
+        yield batch, predictions
+
+
+@torch.inference_mode()
 def evaluate(
     method: Method,
     batches: Iterable[RawBatch],
@@ -56,20 +69,16 @@ def evaluate(
 
     scopes: (N,) for the images in the order of the batches. `progress(images done)` is called after each batch.
     """
-    method.eval()
     shape = (SCOPES, n_true, method.step.n_slots)
     counts = torch.zeros(shape, dtype=torch.int64, device=machine.device)
     lowest, highest = (torch.zeros((), dtype=torch.int64, device=machine.device) for _ in range(2))
     done = 0
-    for raw in batches:
-        batch = normalise(raw)
-        with machine.autocast():
-            predictions = method.predict(batch._replace(labels=None))
-        scope = torch.from_numpy(scopes[done : done + len(raw.ids)]).to(machine.device)
+    for batch, predictions in predict(method, batches, machine, normalise):
+        scope = torch.from_numpy(scopes[done : done + len(batch.ids)]).to(machine.device)
         lowest, highest = torch.minimum(lowest, predictions.min()), torch.maximum(highest, predictions.max())
         predictions = predictions.clamp(0, shape[2] - 1)  # what is out of range is reported after the loop
         counts += count_confusion(batch.labels, predictions, scope, shape)
-        done += len(raw.ids)
+        done += len(batch.ids)
         progress(done)
     if lowest < 0 or highest >= shape[2]:
         raise ValueError(

@@ -1,5 +1,6 @@
-"""What there is: methods with their options, protocols with their steps, runs of a store."""
+"""What there is: methods with their options, protocols with their steps, runs of a store, published numbers."""
 
+import sys
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,3 +70,22 @@ def print_runs(store: str) -> None:
     console.print(table)
     for problem in problems:
         console.print(problem, markup=False)
+
+
+def print_published(protocol: str | None = None, method: str | None = None) -> None:
+    """Published numbers, those of one source, network and setting on a line. InputError: an unknown name."""
+    from results.published_numbers import METRICS, published_numbers
+
+    numbers = published_numbers(protocol, method)
+    kinds = [column for column in numbers.columns if column not in ("metric", "value")]
+    table = Table("method", "network", "protocol", "setting", *METRICS, "convention", "source")
+    for _, lines in numbers.groupby(kinds, sort=False):
+        first, values = lines.iloc[0], dict(zip(lines["metric"], lines["value"], strict=True))
+        name = first["method"] + (f" ({first['mark']})" if first["mark"] else "")
+        setting = " ".join(word for word in (first["setting"], first["regime"]) if word not in ("", "standard"))
+        cells = [f"{values[metric]:g}" if metric in values else "" for metric in METRICS]
+        texts = (name, first["backbone"], first["protocol"], setting, *cells, first["convention"], first["source"])
+        table.add_row(*map(escape, texts))
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    console.print(f"{len(numbers)} numbers; where they come from: results/published/README.md", markup=False)

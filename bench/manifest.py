@@ -17,7 +17,7 @@ import protocols
 from bench.machine import Machine
 from bench.plan import RunPlan
 from bench.spec import RunSpec
-from protocols import orders
+from protocols import Protocol, orders
 from results.schema import SCHEMA_VERSION
 
 COMMAND = "CISS_BENCH_COMMAND"  # set by the command that starts runs, for the processes that run them
@@ -27,8 +27,6 @@ PACKAGES = ("ciss-bench", "torch", "torchvision", "timm", "open_clip_torch", "hy
 def manifest(plan: RunPlan, machine: Machine) -> dict[str, Any]:
     """Everything that is known of a run before it starts; the engine adds steps, status and times."""
     spec, config = plan.spec, plan.spec.config
-    protocol = spec.protocol
-    info = protocols.dataset(protocol.dataset)
     return {
         "schema_version": SCHEMA_VERSION,
         "run": plan.run_id,
@@ -41,27 +39,35 @@ def manifest(plan: RunPlan, machine: Machine) -> dict[str, Any]:
         "pretrained": initial_weights(spec),
         "track": config.track,
         "data": config.data.name,
-        "protocol": protocol.name,
-        "dataset": protocol.dataset,
-        "setting": protocol.setting,
-        "order": orders.resolve(info, protocol.order)[1] or "default",
+        **described(spec.protocol),
         "seed": spec.seed,
         "recipe": plan.recipe,
         "single_step": spec.joint,
-        "class_names": list(protocol.class_names),
-        "step_classes": [list(step.new) for step in protocol.steps],
-        "background_evaluated": info.background_counted,
         "evaluation": {
             "split": config.evaluation.split,
             "size": config.evaluation.size,
             "images": len(plan.evaluation.indices),
         },
-        "protocol_digest": protocol.digest,
         "command": os.environ.get(COMMAND, shlex.join(sys.argv)),
         "config": {**asdict(config), spec.found.name: asdict(spec.options)},
         "versions": versions(),
         "hardware": hardware(machine.device),
         "git_revision": git_revision(),
+    }
+
+
+def described(protocol: Protocol) -> dict[str, Any]:
+    """What a manifest says of the protocol."""
+    info = protocols.dataset(protocol.dataset)
+    return {
+        "protocol": protocol.name,
+        "dataset": protocol.dataset,
+        "setting": protocol.setting,
+        "order": orders.resolve(info, protocol.order)[1] or "default",
+        "class_names": list(protocol.class_names),
+        "step_classes": [list(step.new) for step in protocol.steps],
+        "background_evaluated": info.background_counted,
+        "protocol_digest": protocol.digest,
     }
 
 

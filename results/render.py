@@ -41,11 +41,13 @@ def report(
     width: int = 100,
     color: bool = False,
     runs: Collection[str] | None = None,
+    compare: bool = False,
 ) -> Report:
     """Compare the runs of a store: a main and a per-step table for every group of comparable runs.
 
     protocol, runs: only runs of that protocol, only those run ids. formats: of FORMATS.
     convention: of `measures.CONVENTIONS`.
+    compare: also set the runs beside published numbers (`results.comparison`).
     out: the folder for files (default: `reports` in the store). Runs that cannot be read are named at the
     end. InputError: nothing to report, or an unknown name.
     """
@@ -70,7 +72,12 @@ def report(
     groups = group_runs(chosen)
     text = to_terminal(groups, convention, width, color, problems) if "terminal" in formats else ""
     folder = Path(out) if out is not None else Path(store) / "reports"
-    paths = to_csv(groups, folder, convention) if "csv" in formats else []
+    paths = to_csv(groups, folder, convention, compare) if "csv" in formats else []
+    if compare and text:
+        from results.comparison import comparison_text
+        from results.published_numbers import published_numbers
+
+        text += "\n" + comparison_text(groups, published_numbers(), convention, width)
     return Report(text, paths)
 
 
@@ -135,8 +142,8 @@ def _printed(console: "Console") -> str:
     return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
 
 
-def to_csv(groups: Sequence["Group"], folder: Path, convention: str = "default") -> list[Path]:
-    """Write main-*.csv and steps-*.csv of every group and return their paths.
+def to_csv(groups: Sequence["Group"], folder: Path, convention: str = "default", compare: bool = False) -> list[Path]:
+    """Write main-*.csv and steps-*.csv of every group, and compare-*.csv if asked for, and return their paths.
 
     Each line carries its provenance and convention. Numbers are percent, unrounded; holes are empty.
     """
@@ -146,10 +153,16 @@ def to_csv(groups: Sequence["Group"], folder: Path, convention: str = "default")
     for group in groups:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(group[key] for key in GROUP_KEYS))
         name += "" if convention == "default" else f"_{convention}"
-        for kind, frame in (
+        frames = [
             ("main", main_table(group.runs, convention)),
             ("steps", per_step_table(group.runs, convention)),
-        ):
+        ]
+        if compare:
+            from results.comparison import compare as compared
+            from results.published_numbers import published_numbers
+
+            frames.append(("compare", compared(group, published_numbers(), convention)))
+        for kind, frame in frames:
             for place, key in enumerate(GROUP_KEYS):
                 frame.insert(place, key, group[key])
             frame.insert(len(GROUP_KEYS), "convention", convention)

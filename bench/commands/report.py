@@ -16,6 +16,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--convention", default="default", metavar="C", help="default, mib, plop, mbs or ssul: whose way of counting"
     )
+    parser.add_argument(
+        "--compare", choices=("published",), help="published: also set ours beside numbers from papers, with sources"
+    )
     parser.add_argument("--out", metavar="PATH", help="folder for files (default: STORE/reports)")
     parser.set_defaults(execute=execute)
 
@@ -23,5 +26,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from results.render import report
 
-    print(report(arguments.store, arguments.protocol, arguments.format.split(","), arguments.convention, arguments.out))
+    print(
+        report(
+            arguments.store, arguments.protocol, arguments.format.split(","), arguments.convention, arguments.out,
+            compare=arguments.compare is not None,
+        )
+    )  # fmt: skip
     return 0

@@ -85,6 +85,11 @@ def find_root(name: str, root: str | Path | None, marker: str, inside: tuple[str
     raise InputError(f"data {name!r}: {root} holds no {marker}: it must hold {needs}; give {remedy}")
 
 
+def read_label_map(path: Path) -> np.ndarray:
+    """Class ids, uint8 (H, W), of an 8-bit palette or grey image. Raises InputError, naming the file, for any other."""
+    return _mask(path, _read(path))
+
+
 def _read(path: Path) -> bytes:
     try:
         content = path.read_bytes()

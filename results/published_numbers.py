@@ -1,0 +1,62 @@
+"""Numbers from papers, READMEs and logs (`published/*.csv`), each with its source. Quoted, never averaged.
+
+published/README.md says where they come from and what was cleaned. One row is one number from one source;
+several sources for one number are several rows.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from protocols.errors import unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = Path(__file__).with_name("published")
+COLUMNS = (
+    *("method", "mark", "year", "venue", "backbone", "dataset", "protocol", "setting", "regime", "metric", "value"),
+    *("convention", "background_in_old", "note", "source"),
+)
+METRICS = ("old", "new", "all", "avg")
+MARKS = ("", "reproduced", "re-run")  # "": the authors' own number, or a quotation of it
+REGIMES = ("standard", "weak", "federated")  # weak: image-level labels; federated: several clients
+OWN_NAMES = {"finetune": "FT"}  # where a method of ours has another name than in print
+
+
+@cache
+def _everything() -> "pd.DataFrame":
+    import pandas as pd  # on use: `bench report --help` must not wait for it
+
+    files = sorted(FOLDER.glob("*.csv"))
+    frames = [pd.read_csv(file, dtype=str, keep_default_na=False) for file in files]
+    return pd.concat(frames, ignore_index=True).astype({"value": float})
+
+
+def published_numbers(
+    protocol: str | None = None, method: str | None = None, setting: str | None = None
+) -> "pd.DataFrame":
+    """The published numbers, columns COLUMNS: `value` in percent, text elsewhere ("" where nothing is known).
+
+    protocol: such as voc_15-1. method: a name in print (MiB) or of ours (mib, finetune), in any case; the
+    mark of a re-run is no part of it. setting: such as overlapped. InputError: a protocol or method that
+    no row has.
+    """
+    numbers = _everything()
+    if protocol is not None:
+        if not (numbers["protocol"] == protocol).any():
+            raise unknown("published protocol", protocol, numbers["protocol"].unique())
+        numbers = numbers[numbers["protocol"] == protocol]
+    if method is not None:
+        known = _everything()["method"]
+        if not of_method(known, method).any():
+            raise unknown("published method", method, sorted(known.unique(), key=str.casefold))
+        numbers = numbers[of_method(numbers["method"], method)]
+    if setting is not None:
+        numbers = numbers[numbers["setting"] == setting]
+    return numbers.reset_index(drop=True)
+
+
+def of_method(names: "pd.Series", method: str) -> "pd.Series":
+    """Which of the printed names (text) mean `method`, one of ours or in print: bool, as long as `names`."""
+    return names.str.casefold() == OWN_NAMES.get(method, method).casefold()

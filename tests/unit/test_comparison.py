@@ -1,0 +1,168 @@
+"""Own runs beside published numbers: ranges, conventions, differences only where the images agree."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from results.comparison import COLUMNS, compare, comparison_notes, comparison_text, obstacles
+from results.published_numbers import COLUMNS as PUBLISHED
+from results.published_numbers import published_numbers
+from results.render import report
+from results.scores import score
+from results.tables import group_runs
+from tests.unit.test_tables import make
+
+WHOLE = {"split": "val", "size": 512, "images": 1449}
+REAL = {"protocol": "voc_2-1", "dataset": "voc", "data": "voc", "network": "deeplab", "track": "unified"}
+
+
+def real(store, **changes):
+    """A made-up run that claims to be of VOC's validation images."""
+    return make(store, **{**REAL, "evaluation": WHOLE, **changes})
+
+
+def number(value, metric="all", **changes) -> dict:
+    row = dict.fromkeys(PUBLISHED, "") | {"method": "MiB", "backbone": "ResNet-101/DeepLabV3", "dataset": "voc"}
+    row |= {"protocol": "voc_2-1", "setting": "overlapped", "regime": "standard", "source": "a paper"}
+    return row | {"metric": metric, "value": value} | changes
+
+
+def beside(runs, *numbers, convention="default") -> pd.DataFrame:
+    (group,) = group_runs(runs)
+    return compare(group, pd.DataFrame(numbers, columns=list(PUBLISHED)), convention)
+
+
+def test_several_sources_of_one_number_are_a_range(tmp_path):
+    run = real(tmp_path)
+    frame = beside([run], number(38.2, source="C"), number(29.3, source="A"), number(29.7, source="B"))
+    (line,) = frame.to_dict("records")
+    assert list(frame.columns) == list(COLUMNS)
+    ours = score(run).all
+    assert (line["method"], line["measure"], line["seeds"], line["sources"]) == ("mib", "all", 1, 3)
+    assert (line["low"], line["high"], line["source"]) == (29.3, 38.2, "A | B | C")
+    assert line["ours"] == pytest.approx(ours) and math.isnan(line["ours std"])
+    assert line["difference low"] == pytest.approx(ours - 38.2)
+    assert line["difference high"] == pytest.approx(ours - 29.3)
+
+
+def test_ours_is_counted_as_theirs_where_that_is_known_and_flagged_elsewhere(tmp_path):
+    run = real(tmp_path)
+    rows = [
+        number(35.0, "old", convention="mib", background_in_old="no"),
+        number(36.0, "old", convention="dkd", background_in_old="yes", source="B"),
+        number(37.0, "old", background_in_old="no", source="C"),
+        number(38.0, "old", source="D"),
+    ]
+    frame = beside([run], *rows, convention="ssul").set_index("their convention")
+    assert frame["counted"].to_dict() == {"mib": "mib", "dkd": "ssul", "old without 0": "ssul", "unknown": "ssul"}
+    assert frame.loc["mib", "ours"] == pytest.approx(25.0)  # classes 1 and 2: 30 and 20
+    assert frame.loc["unknown", "ours"] == pytest.approx((25.0 + 30 + 20) / 3)  # background: 100 / 400
+    assert frame.loc["mib", "difference low"] == pytest.approx(-10.0)
+
+
+def test_networks_and_marks_are_lines_of_their_own_and_our_network_comes_first(tmp_path):
+    rows = [
+        number(60, backbone="ViT-B/16"),
+        number(35, mark="re-run"),
+        number(34),
+        number(33, backbone="Mask2Former-type"),
+    ]
+    frame = beside([real(tmp_path)], *rows)
+    assert frame[["their network", "mark", "low"]].values.tolist() == [
+        ["ResNet-101/DeepLabV3", "", 34],
+        ["ResNet-101/DeepLabV3", "re-run", 35],
+        ["Mask2Former-type", "", 33],
+        ["ViT-B/16", "", 60],
+    ]
+
+
+def test_only_the_same_protocol_setting_regime_and_method_are_set_beside(tmp_path):
+    others = [
+        number(1, protocol="voc_1-1"), number(1, setting="disjoint"), number(1, regime="weak"),
+        number(1, method="MiB+AWT"), number(1, method="PLOP"),
+    ]  # fmt: skip
+    frame = beside([real(tmp_path)], *others)
+    assert frame.empty and list(frame.columns) == list(COLUMNS)
+    (group,) = group_runs([real(tmp_path)])
+    assert "no published numbers for voc_2-1 overlapped: mib" in comparison_notes(group, frame)
+
+
+def test_seeds_are_averaged_and_recipes_are_not(tmp_path):
+    lower = ((90, 80), (60, 40, 50), (10, 20, 10, 40))
+    runs = [real(tmp_path), real(tmp_path, seed=1, hits=lower), real(tmp_path, recipe="ffff", hits=lower)]
+    frame = beside(runs, number(20, "new", convention="mib")).set_index("method")
+    assert sorted(frame["seeds"]) == [1, 2] and len(frame) == 2
+    frame = beside(runs, number(20, "old", convention="mib")).set_index("seeds")
+    assert frame.loc[2, "ours"] == pytest.approx((25 + 15) / 2)
+    assert frame.loc[2, "ours std"] == pytest.approx(math.sqrt(50))
+    assert frame.loc[1, "ours"] == pytest.approx(15)
+
+
+def test_an_incomplete_run_is_a_hole(tmp_path):
+    frame = beside([real(tmp_path, hits=((90, 80), (60, 40, 50), None))], number(20))
+    assert frame["seeds"].tolist() == [0]
+    assert frame[["ours", "difference low", "difference high"]].isna().all(axis=None)
+    assert frame["low"].tolist() == [20]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data": "shapes"}, "ours are on shapes, theirs on Pascal VOC 2012"),
+        ({"evaluation": {**WHOLE, "split": "dev"}}, "ours are on the dev split"),
+        ({"evaluation": {**WHOLE, "images": 126}}, "ours are 126 val images, theirs all 1,449"),
+        ({"evaluation": {"split": "val", "size": 512}}, "ours are an unknown number of val images"),
+    ],
+)
+def test_where_the_images_differ_no_difference_is_shown(tmp_path, changes, words):
+    run = real(tmp_path, **changes)
+    (group,) = group_runs([run])
+    frame = beside([run], number(20))
+    assert words in obstacles(group)[0]
+    assert obstacles(group)[0] in comparison_notes(group, frame)
+    assert frame["ours"].notna().all() and frame[["difference low", "difference high"]].isna().all(axis=None)
+
+
+def test_comparable_runs_have_no_obstacle(tmp_path):
+    (group,) = group_runs([real(tmp_path)])
+    assert obstacles(group) == []
+
+
+def test_notes_say_what_differs(tmp_path):
+    run = real(tmp_path, network="segmenter")
+    (group,) = group_runs([run])
+    frame = beside([run], number(20, note="odd"), number(21, convention="dkd"))
+    notes = " ".join(comparison_notes(group, frame))
+    assert "one recipe for all methods" in notes and "ResNet-101/DeepLabV3" in notes
+    assert "(dkd, unknown), in the default convention" in notes and "DKD's and STAR's code" in notes
+    assert "! in their convention: odd" in notes
+    same = beside([run], number(20, backbone="ViT-B/16", convention="ssul"))
+    notes = " ".join(comparison_notes(group, same))
+    assert "networks differ" not in notes and "may be counting" not in notes
+
+
+def test_the_text_quotes_numbers_as_printed_and_lists_each_source_once(tmp_path):
+    runs = [real(tmp_path), real(tmp_path, method="plop")]
+    numbers = [number(29.29, source="A"), number(38.2, source="B"), number(70, method="PLOP", source="A")]
+    text = comparison_text(group_runs(runs), pd.DataFrame(numbers))
+    assert "29.29..38.2" in text and " 70.0" in text
+    assert "2: 1-2" in text and "1: 1" in text
+    assert text.count("[1] A") == text.count("[2] B") == 1
+    assert max(map(len, text.splitlines())) <= 100
+    assert "difference" in text.split(" * ")[0]
+    shapes = comparison_text(group_runs([real(tmp_path / "s", data="shapes")]), pd.DataFrame(numbers))
+    assert "difference" not in shapes.split(" * ")[0] and "no difference is shown" in shapes
+
+
+def test_the_report_compares_on_request(tmp_path):
+    real(tmp_path, protocol="voc_15-1")
+    plain = report(tmp_path, formats=["terminal", "csv"])
+    assert "published" not in plain.text and len(plain.paths) == 2
+    made = report(tmp_path, formats=["terminal", "csv"], compare=True)
+    assert made.text.startswith(plain.text.strip()) and "ours beside published numbers" in made.text
+    (path,) = set(made.paths) - set(plain.paths)
+    frame = pd.read_csv(path)
+    assert path.name.startswith("compare-voc_15-1") and set(frame["method"]) == {"mib"}
+    rows = published_numbers("voc_15-1", "mib", "overlapped")
+    assert frame["sources"].sum() == len(rows[rows["regime"] == "standard"])
