@@ -8,11 +8,13 @@ from results.measures import (
     background_swallow,
     convention_named,
     forgetting,
+    forgetting_per_group,
     future_leakage,
     iou,
     matrix,
     mean_iou,
     old_to_new,
+    plasticity,
 )
 from results.schema import Run
 
@@ -23,8 +25,8 @@ class Scores:
 
     old, new, all: mIoU at the last step over the classes of step 0, those learned later, and both.
     avg: mean of "all" over the steps, step 0 included. forgetting: `measures.forgetting` over foreground
-    classes. steps (S,): "all" after every step. absent: class ids without a ground-truth pixel at the last
-    evaluated step.
+    classes. plasticity: `measures.plasticity` over the classes learned after step 0. steps (S,): "all" after
+    every step. absent: class ids without a ground-truth pixel at the last evaluated step.
     """
 
     old: float
@@ -32,6 +34,7 @@ class Scores:
     all: float
     avg: float
     forgetting: float
+    plasticity: float
     steps: np.ndarray
     absent: tuple[int, ...]
 
@@ -64,6 +67,7 @@ def score(run: Run, convention: str = "default") -> Scores:
         all=float(over_steps.all[-1]),
         avg=float(over_steps.all.mean()) if whole else float("nan"),
         forgetting=forgetting(per_class[:, 1:]) if whole else float("nan"),
+        plasticity=float("nan") if run.missing_steps else plasticity(per_class[:, run.n_slots(0) :]),
         steps=over_steps.all,
         absent=_absent(run, convention),
     )
@@ -102,6 +106,15 @@ def class_ious(run: Run, convention: str = "default") -> np.ndarray:
         square = matrix(counts, convention, run.manifest["background_evaluated"])
         result[step, : len(square)] = np.where(square.sum(1) > 0, 100 * iou(square), np.nan)
     return result
+
+
+def class_forgetting(run: Run, convention: str = "default") -> np.ndarray:
+    """Best earlier IoU minus the last of every foreground slot, (T - 1,), in points of percent.
+
+    NaN for the classes of the last step, those absent from the ground truth, and for a run that is not whole.
+    """
+    per_class = class_ious(run, convention)[:, 1:]
+    return np.full(per_class.shape[1], np.nan) if run.missing_steps else forgetting_per_group(per_class)
 
 
 def _absent(run: Run, convention: str) -> tuple[int, ...]:
