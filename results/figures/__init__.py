@@ -53,7 +53,8 @@ def figures(group: Group, folder: Path, formats: Sequence[str] = FORMATS, conven
 
 def _drawn(group: Group, convention: str) -> Iterator[tuple[str, Figure]]:
     series, head = series_of(group, convention), heads(group, convention)
-    machines = {json.dumps(run.manifest.get("hardware"), sort_keys=True) for run in group.runs}
+    known = [run.manifest["hardware"] for run in group.runs if "hardware" in run.manifest]
+    machines = {json.dumps(hardware, sort_keys=True) for hardware in known}
     made = (
         ("miou", over_steps(series, "all", "mIoU, all classes seen (%)")),
         ("miou-old", over_steps(series, "old", f"mIoU {head['old']} (%)")),

@@ -73,11 +73,12 @@ def forgetting_bars(series: Sequence[Series], group: Group) -> Figure | None:
     n_rows = math.ceil(len(drawn) / n_columns)
     width = COLUMN if n_columns == 1 else PAGE
     figure = new_figure(0.55 * n_rows + 0.75, width)
-    panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).T.ravel()
-    for axes in panels[len(drawn) :]:
+    panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).T.ravel()  # down the columns
+    top, spare = n_rows * (n_columns - 1), len(panels) - len(drawn)  # nothing at the top of the last column, if spare
+    for axes in panels[top : top + spare]:
         axes.set_axis_off()
     whisker = {"elinewidth": 0.5 if n_classes <= NAMED_CLASSES else 0.25, "ecolor": "#666666"}
-    for axes, one in zip(panels, drawn, strict=False):  # down the columns
+    for axes, one in zip([*panels[:top], *panels[top + spare :]], drawn, strict=True):
         mean, std = over_seeds(one.forgetting[:, :n_classes])
         axes.bar(slots, mean, yerr=std, color=one.look.color, width=0.8, error_kw=whisker)
         axes.axhline(0, color="black", linewidth=0.6)
@@ -88,7 +89,6 @@ def forgetting_bars(series: Sequence[Series], group: Group) -> Figure | None:
         axes.grid(axis="y")
     panels[0].set_xlim(0.4, n_classes + 0.6)
     panels[0].set_xticks(*_class_ticks(group, slots, room=width / n_columns - 0.4))
-    panels[len(drawn) - 1].tick_params(axis="x", labelbottom=True)  # where nothing is below it
     figure.supylabel("forgetting (IoU points)", fontsize=FONT)
     lay_out(figure)
     return figure

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-RADII = (5.5, 8, 12, 17, 23, 30, 40)  # points from a mark's centre to its name
+RADII = (5.5, 8, 12, 17, 23, 30, 38, 48)  # points from a mark's centre to its name
 ANGLES = np.deg2rad([0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202])
 MARGIN = 1.5  # points around a name
 LEADER = 8  # points: names farther off than this get a line to their mark
@@ -73,7 +73,7 @@ def _cost(
 ) -> float:
     """What a place costs, in points of distance from its mark.
 
-    1000 for leaving the frame, 300 for each name and 100 for each large mark covered, 25 for each small one, 50 for
+    1000 for leaving the frame, 300 for each name and 200 for each large mark covered, 25 for each small one, 30 for
     each large mark in between, and 15 for each that is nearer than its own.
     """
     low, high = place.box
@@ -85,7 +85,7 @@ def _cost(
     seeds = ((small > low - MARGIN) & (small < high + MARGIN)).all(1).sum()
     nearer = (distances < own - 0.1).sum()
     between = (_distances(centres, centre, np.clip(centre, low, high)) < 3).sum() - 1
-    return place.radius + 1000 * outside + 300 * names + 100 * covered + 25 * seeds + 50 * between + 15 * nearer
+    return place.radius + 1000 * outside + 300 * names + 200 * covered + 25 * seeds + 30 * between + 15 * nearer
 
 
 def _distances(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:

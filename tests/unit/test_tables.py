@@ -9,7 +9,7 @@ import pytest
 from protocols.errors import InputError
 from results.render import report, to_terminal
 from results.schema import SCHEMA_VERSION, Run, write_run
-from results.scores import class_ious, curves, score
+from results.scores import class_forgetting, class_ious, curves, score
 from results.tables import group_runs, id_ranges, main_table, mean_and_std, notes, per_step_table
 
 NAMES = ["background", "cat", "dog", "owl", "fox"]
@@ -83,6 +83,8 @@ def test_scores_by_hand(tmp_path):
     assert scores.all == scores.steps[2]
     assert scores.avg == pytest.approx(scores.steps.mean())
     assert scores.forgetting == pytest.approx((60 + 60 + 40) / 3)  # foreground classes but the last learned
+    assert class_forgetting(make(tmp_path)) == pytest.approx([60, 60, 40, math.nan], nan_ok=True)
+    assert scores.plasticity == pytest.approx((50 + 40) / 2)  # of the classes learned after step 0
 
 
 def test_scores_under_other_conventions(tmp_path):
@@ -135,7 +137,7 @@ def test_class_ious_are_those_of_the_slots_and_nan_where_there_is_none(tmp_path)
 
 def test_scores_of_joint_training(tmp_path):
     scores = score(make(tmp_path, "joint", hits=JOINT))
-    assert scores.new == pytest.approx(75)
+    assert scores.new == scores.plasticity == pytest.approx(75)
     assert math.isnan(scores.avg)
     assert math.isnan(scores.forgetting)
     assert np.isnan(scores.steps[:2]).all()
