@@ -41,7 +41,9 @@ def figures(group: Group, folder: Path, formats: Sequence[str] = FORMATS, conven
         "png": {"Title": group.title, "Description": said, "Software": None},
     }
     paths = []
-    with matplotlib.rc_context(PAPER):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever the reader's own matplotlibrc says
+        matplotlib.rcParams.update(PAPER)
         for name, figure in _drawn(group, convention):
             for kind in formats:
                 content = io.BytesIO()

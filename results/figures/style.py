@@ -73,11 +73,7 @@ def add_legend(figure: Figure, series: Sequence[Series]) -> None:
     """A legend above the axes, in as many columns as fit; the figure grows by its height."""
     handles = [
         Line2D(
-            [],
-            [],
-            linestyle=one.look.line,
-            label=one.label,
-            **({"color": one.look.color} if one.joint else one.look.points),
+            [], [], linestyle=one.look.line, label=one.label, **one.look.points | ({"marker": ""} if one.joint else {})
         )
         for one in series
     ]

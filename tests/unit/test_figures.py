@@ -60,6 +60,15 @@ def test_every_figure_in_every_format_and_equal_bytes(tmp_path):
         assert path.read_bytes() == again.read_bytes(), path.name
 
 
+def test_a_readers_own_settings_change_nothing(tmp_path):
+    group = group_of(make(tmp_path / "runs", "joint", hits=JOINT, seconds=30.0))
+    (plain,) = figures(group, tmp_path / "a", ("png",))
+    with matplotlib.rc_context({"lines.linewidth": 9, "figure.facecolor": "black", "axes.spines.left": False}):
+        (styled,) = figures(group, tmp_path / "b", ("png",))
+        assert matplotlib.rcParams["lines.linewidth"] == 9
+    assert plain.read_bytes() == styled.read_bytes()
+
+
 def test_files_are_one_column_wide_with_truetype_fonts_and_say_what_they_show(tmp_path):
     png, pdf = figures(two_methods(tmp_path / "runs"), tmp_path)[:2]
     with Image.open(png) as image:
