@@ -2,8 +2,8 @@
 
 Confusion matrices have true classes in rows and predicted classes in columns. Counts are indexed by slot: 0
 is background, then the classes in the order they are learned. IoU and every mean of it are fractions in [0,
-1]; `forgetting`, `first_minus_last` and `harmonic` are in the unit of their arguments. What does not exist
-is NaN, never 0.
+1], and so are shares of pixels; `forgetting`, `first_minus_last`, `plasticity` and `harmonic` are in the
+unit of their arguments. What does not exist is NaN, never 0.
 """
 
 from collections.abc import Sequence
@@ -193,14 +193,69 @@ def first_minus_last(R: np.ndarray) -> float:
     R = _step_scores(R)
     if len(R) < 2:
         return float("nan")
-    first = np.take_along_axis(R, np.argmax(~np.isnan(R), axis=0)[None], axis=0)[0]
-    return _nanmean(np.where(np.isnan(R[:-1]).all(axis=0), np.nan, first - R[-1]))
+    return _nanmean(np.where(np.isnan(R[:-1]).all(axis=0), np.nan, plasticity_per_group(R) - R[-1]))
+
+
+def plasticity(R: np.ndarray) -> float:
+    """How well new classes are learned: P = mean over groups k of R[t_k, k], t_k the step in which k is learned.
+
+    R as in `forgetting`, t_k = the first row that is not NaN; pass the columns of the new classes alone, since
+    at step 0 there is nothing that could hinder learning. NaN if no group is ever learned.
+    """
+    return _nanmean(plasticity_per_group(R))
+
+
+def plasticity_per_group(R: np.ndarray) -> np.ndarray:
+    """P_k = R[t_k, k] per group, (groups,): its score when first learned; NaN where it never is."""
+    R = _step_scores(R)
+    return np.take_along_axis(R, np.argmax(~np.isnan(R), axis=0)[None], axis=0)[0]
 
 
 def harmonic(old: float, new: float) -> float:
     """Harmonic mean of old and new, H = 2 old new / (old + new); 0 if both are 0, NaN if either is NaN."""
     total = old + new
     return 0.0 if total == 0 else 2 * old * new / total
+
+
+def background_swallow(matrix: np.ndarray, old: Sequence[int]) -> float:
+    """How much of the old classes background takes: mean over classes c in old of m[c, 0] / row_c.
+
+    matrix: (K, K) or more rows than columns, in slots. old: foreground slots. A fraction; NaN if none of them
+    has a pixel.
+    """
+    return _nanmean(share_predicted(matrix, old, [0]))
+
+
+def old_to_new(matrix: np.ndarray, old: Sequence[int], new: Sequence[int]) -> float:
+    """How much of the old classes new ones take: mean over classes c in old of (sum_{j in new} m[c, j]) / row_c.
+
+    matrix, old as in `background_swallow`; new: slots learned later. A fraction; NaN if no class of old has a
+    pixel or nothing new is learned yet.
+    """
+    return _nanmean(share_predicted(matrix, old, new)) if len(new) else float("nan")
+
+
+def future_leakage(counts: np.ndarray) -> float:
+    """How much of what is not learned yet is taken for a learned class rather than for background.
+
+    L = mean over future slots c of (sum_{0 < j < P} n[c, j]) / row_c, with n = the sum of counts over scopes.
+    counts: int (3, T, P) as in `matrix`; future slots are P..T-1. A fraction; NaN if none of them has a pixel,
+    so at the last step.
+    """
+    merged = np.asarray(counts).sum(0, dtype=np.int64)  # (T, P)
+    n_slots, n_seen = merged.shape
+    return _nanmean(share_predicted(merged, range(n_seen, n_slots), range(1, n_seen)))
+
+
+def share_predicted(matrix: np.ndarray, true: Sequence[int], predicted: Sequence[int]) -> np.ndarray:
+    """Share of each true class's pixels that is predicted as one of `predicted`: s_c = (sum_j m[c, j]) / row_c.
+
+    matrix: (T, P). true, predicted: indices of rows and of columns. Returns (len(true),), NaN where row_c = 0.
+    """
+    rows = np.asarray(matrix)[list(true)]
+    total = rows.sum(1)
+    taken = rows[:, list(predicted)].sum(1)
+    return np.divide(taken, total, out=np.full(len(rows), np.nan), where=total > 0)
 
 
 def _step_scores(R: np.ndarray) -> np.ndarray:

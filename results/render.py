@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from results.tables import Group
 
-FORMATS = ("terminal", "csv")
+FIGURES = ("png", "pdf")
+FORMATS = ("terminal", "csv", *FIGURES)
 HOLE = "-"
 
 
@@ -78,6 +79,7 @@ def report(
         from results.published_numbers import published_numbers
 
         text += "\n" + comparison_text(groups, published_numbers(), convention, width)
+    paths += to_figures(groups, folder, [name for name in formats if name in FIGURES], convention)
     return Report(text, paths)
 
 
@@ -151,8 +153,7 @@ def to_csv(groups: Sequence["Group"], folder: Path, convention: str = "default",
 
     paths: list[Path] = []
     for group in groups:
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(group[key] for key in GROUP_KEYS))
-        name += "" if convention == "default" else f"_{convention}"
+        name = _stem(group, convention)
         frames = [
             ("main", main_table(group.runs, convention)),
             ("steps", per_step_table(group.runs, convention)),
@@ -170,6 +171,28 @@ def to_csv(groups: Sequence["Group"], folder: Path, convention: str = "default",
             write_atomically(path, frame.to_csv(index=False).encode())
             paths.append(path)
     return paths
+
+
+def to_figures(groups: Sequence["Group"], folder: Path, formats: Sequence[str], convention: str) -> list[Path]:
+    """Draw the figures of every group into a folder of its own, figures-*, and return the files' paths."""
+    if not formats:
+        return []
+    from results.figures import figures  # on use: it loads matplotlib
+
+    folders: list[Path] = []
+    for group in groups:
+        folders.append(_fresh(folder / f"figures-{_stem(group, convention)}", folders))
+    return [
+        path for group, own in zip(groups, folders, strict=True) for path in figures(group, own, formats, convention)
+    ]
+
+
+def _stem(group: "Group", convention: str) -> str:
+    """What files of this group are called: where its runs come from, and the convention."""
+    from results.tables import GROUP_KEYS
+
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(group[key] for key in GROUP_KEYS))
+    return name if convention == "default" else f"{name}_{convention}"
 
 
 def _fresh(path: Path, taken: Sequence[Path]) -> Path:

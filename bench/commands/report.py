@@ -12,7 +12,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--store", default="runs", metavar="PATH", help="default: runs")
     parser.add_argument("--protocol", metavar="P", help="only runs of this protocol")
-    parser.add_argument("--format", default="terminal", metavar="F,G", help="terminal (default), csv")
+    parser.add_argument("--format", default="terminal", metavar="F,G", help="terminal (default), csv, png, pdf")
     parser.add_argument(
         "--convention", default="default", metavar="C", help="default, mib, plop, mbs or ssul: whose way of counting"
     )

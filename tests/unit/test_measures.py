@@ -12,14 +12,20 @@ from protocols.errors import InputError
 from results import measures
 from results.measures import (
     CONVENTIONS,
+    background_swallow,
     confusion,
     first_minus_last,
     forgetting,
     forgetting_per_group,
+    future_leakage,
     harmonic,
     iou,
     matrix,
     mean_iou,
+    old_to_new,
+    plasticity,
+    plasticity_per_group,
+    share_predicted,
 )
 
 # What the official evaluators give: class 3 is predicted but absent, class 5 is there but never predicted.
@@ -142,6 +148,40 @@ def test_harmonic_by_hand():
     assert harmonic(0, 0) == 0
     assert harmonic(50, 0) == 0
     assert math.isnan(harmonic(NAN, 10))
+
+
+def test_plasticity_is_the_score_when_first_learned():
+    assert plasticity_per_group(WORKED).tolist() == [60, 70, 90]
+    assert plasticity(np.array(WORKED)[:, 1:]) == 80
+    assert plasticity([[NAN, NAN], [NAN, 40]]) == 40  # the first class is never learned
+    assert math.isnan(plasticity([[NAN], [NAN]]))
+    with pytest.raises(ValueError, match="steps, groups"):
+        plasticity([50, 60])
+
+
+# background, two old classes, two new ones; the second old class has no pixel
+SHIFTED = np.array([[90, 5, 0, 5, 0], [20, 40, 10, 25, 5], [0, 0, 0, 0, 0], [1, 2, 3, 4, 0], [6, 0, 0, 2, 2]])
+
+
+def test_where_the_pixels_of_old_classes_go():
+    assert share_predicted(SHIFTED, [1, 2], [3, 4])[0] == 0.3
+    assert math.isnan(share_predicted(SHIFTED, [1, 2], [3, 4])[1])
+    assert background_swallow(SHIFTED, [1, 2]) == 0.2
+    assert background_swallow(SHIFTED, [1, 3]) == pytest.approx((0.2 + 0.1) / 2)  # classes count alike
+    assert old_to_new(SHIFTED, [1, 2], [3, 4]) == 0.3
+    assert old_to_new(SHIFTED, [1, 3], [4]) == pytest.approx((0.05 + 0) / 2)
+    assert math.isnan(background_swallow(SHIFTED, [2]))
+    assert math.isnan(old_to_new(SHIFTED, [1], []))  # nothing new yet: not a zero
+
+
+def test_future_leakage_by_hand():
+    counts = np.zeros((3, 4, 2), dtype=np.int64)  # background, one seen class; two future classes
+    counts[0, 2], counts[2, 2], counts[2, 3] = [30, 10], [50, 10], [0, 5]
+    counts[1, 0] = [7, 7]  # a false positive on background is no leak
+    assert future_leakage(counts) == pytest.approx((20 / 100 + 5 / 5) / 2)
+    counts[:, 3] = 0
+    assert future_leakage(counts) == 0.2
+    assert math.isnan(future_leakage(counts[:, :2]))
 
 
 # counts (3 scopes, 3 true, 2 predicted): background, a seen class, a future class

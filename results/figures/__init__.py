@@ -1,0 +1,73 @@
+"""Figures of a group of comparable runs, as PDF and PNG for one column of a paper.
+
+`looks` gives every method its colour, `series` is what is drawn, `style` the page; `steps`, `classes` and `scatter`
+hold the figures. Loads matplotlib, so this package is imported where figures are made, never by a table.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from protocols.errors import unknown
+from results.figures.classes import forgetting_bars, heat_maps
+from results.figures.scatter import cost, stability_plasticity
+from results.figures.series import series_of
+from results.figures.steps import over_steps
+from results.figures.style import PAPER
+from results.schema import write_atomically
+from results.tables import Group, heads, notes
+
+FORMATS = ("png", "pdf")
+
+
+def figures(group: Group, folder: Path, formats: Sequence[str] = FORMATS, convention: str = "default") -> list[Path]:
+    """Draw the group's figures into `folder` and return the files written, NAME.FORMAT.
+
+    Names: miou, miou-old, miou-new, heat-map, forgetting, stability-plasticity, background-swallow, old-to-new and
+    cost, less those that the runs have nothing for; a group whose runs learn all classes at once has none over
+    steps. Each file says in its metadata what it shows (title and notes of the tables); equal runs give equal
+    bytes. InputError: an unknown format or convention, or the folder cannot be written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("figure format", name, FORMATS)
+    said = "; ".join(notes(group, convention))
+    metadata = {
+        "pdf": {"Title": group.title, "Subject": said, "CreationDate": None},
+        "png": {"Title": group.title, "Description": said, "Software": None},
+    }
+    paths = []
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever the reader's own matplotlibrc says
+        matplotlib.rcParams.update(PAPER)
+        for name, figure in _drawn(group, convention):
+            for kind in formats:
+                content = io.BytesIO()
+                figure.savefig(content, format=kind, metadata=metadata[kind])
+                paths.append(folder / f"{name}.{kind}")
+                write_atomically(paths[-1], content.getvalue())
+    return paths
+
+
+def _drawn(group: Group, convention: str) -> Iterator[tuple[str, Figure]]:
+    series, head = series_of(group, convention), heads(group, convention)
+    known = [run.manifest["hardware"] for run in group.runs if "hardware" in run.manifest]
+    machines = {json.dumps(hardware, sort_keys=True) for hardware in known}
+    made = (
+        ("miou", over_steps(series, "all", "mIoU, all classes seen (%)")),
+        ("miou-old", over_steps(series, "old", f"mIoU {head['old']} (%)")),
+        ("miou-new", over_steps(series, "new", "mIoU, new classes so far (%)")),
+        ("heat-map", heat_maps(series, group)),
+        ("forgetting", forgetting_bars(series, group)),
+        ("stability-plasticity", stability_plasticity(series, head["old"])),
+        ("background-swallow", over_steps(series, "swallow", "background swallow (%)")),
+        ("old-to-new", over_steps(series, "confusion", "old-to-new confusion (%)")),
+        ("cost", cost(series, head["all"], len(machines))),
+    )
+    for name, figure in made:
+        if figure is not None:
+            yield name, figure
