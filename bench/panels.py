@@ -1,0 +1,117 @@
+"""Panels of a group of comparable runs: what their networks of the last step, from the cache, make of a few images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from bench.cache import CorruptEntry
+from bench.data.views import make_eval_loader
+from bench.evaluate import predict
+from bench.learner import Learner
+from bench.machine import Machine
+from bench.plan import RunPlan
+from bench.progress import announce, counting
+from bench.recall import plan_of
+from bench.workspace import workspace_of
+from protocols import VOID, InputError
+from results.figures.panels import Panel
+from results.groups import Group, rows_of
+
+RULE = "the images with the largest share of pixels that not all methods predict alike"
+
+
+@dataclass(frozen=True)
+class Panels:
+    """What is shown, and how it was chosen."""
+
+    panels: list[Panel]
+    notes: list[str]
+
+
+def panels_of(group: Group, count: int, ids: Sequence[str] = ()) -> Panels:
+    """Panels of `count` images by RULE (earlier ones win ties), or of the images named `ids`.
+
+    One run for each row of the group's table, the one of its lowest seed. Runs whose networks cannot be loaded are left
+    out, with a note. InputError: no run is left, or an image that is not evaluated.
+    """
+    notes, plans = [], {}
+    for row in rows_of(group):
+        try:
+            plans[row.label] = _loadable(plan_of(row.used[0]))
+        except InputError as fault:
+            notes.append(f"no panels of {row.label}: {fault}")
+    if not plans:
+        raise InputError(f"no networks for panels of {group.title}: " + "; ".join(notes))
+    first = next(iter(plans.values()))
+    names = [first.evaluation.data.ids[i] for i in first.evaluation_view.indices]
+    unknown_ids = [name for name in ids if name not in names]
+    if unknown_ids:
+        raise InputError(f"{unknown_ids[0]} is no evaluated image: choose from {names[0]} ... {names[-1]}")
+    rows = np.array([names.index(name) for name in ids]) if ids else _disagreement(plans)[:count]
+    shown = {label: np.stack([slots for _, _, slots in _pass(plan, rows)]) for label, plan in plans.items()}
+    slot_ids = np.full(256, VOID, dtype=np.uint8)
+    slot_ids[: len(first.spec.protocol.slot_ids)] = first.spec.protocol.slot_ids
+    images = list(_pass(first, rows, pictures=True))
+    panels = [
+        Panel(names[row], image, slot_ids[truth], {label: slot_ids[slots[place]] for label, slots in shown.items()})
+        for place, (row, (image, truth, _)) in enumerate(zip(rows, images, strict=True))
+    ]
+    seeds = sorted({plan.spec.seed for plan in plans.values()})
+    how = "images as asked for" if ids else f"chosen by rule: {RULE}"
+    return Panels(panels, [f"{how}; networks of the last step, seed {', '.join(map(str, seeds))}", *notes])
+
+
+def _loadable(plan: RunPlan) -> RunPlan:
+    last = plan.steps[-1]
+    if not workspace_of(plan.spec.config.store).cache.has(last.key):
+        raise InputError(f"step {last.position} of {plan.run_id} is not in the cache: run its command again")
+    return plan
+
+
+def _disagreement(plans: dict[str, RunPlan]) -> np.ndarray:
+    """Rows of the evaluated images, those on which the methods disagree most first. int64 (N,)."""
+    reference: list[np.ndarray] = []
+    differ: list[np.ndarray] = []
+    for label, plan in plans.items():
+        with counting(f"predictions of {label}") as progress:
+            for place, (_, truth, slots) in enumerate(_pass(plan)):
+                if len(reference) == place:
+                    reference.append(slots)
+                    differ.append(np.zeros(slots.shape, dtype=bool))
+                differ[place] |= (slots != reference[place]) & (truth != VOID)
+                progress(place + 1, len(plan.evaluation_view))
+    return np.argsort([-pixels.mean() for pixels in differ], kind="stable")
+
+
+def _pass(
+    plan: RunPlan, rows: np.ndarray | None = None, pictures: bool = False
+) -> Iterator[tuple[np.ndarray | None, np.ndarray, np.ndarray]]:
+    """Image (H, W, 3) uint8 (only with `pictures`), ground truth and predicted slots (H, W) uint8 of each image."""
+    section, machine = plan.spec.config.evaluation, Machine.of(plan.spec.config)
+    view = (
+        plan.evaluation_view
+        if rows is None
+        else replace(plan.evaluation_view, indices=plan.evaluation_view.indices[rows])
+    )
+    try:
+        method = Learner(plan, workspace_of(plan.spec.config.store).cache, machine).hold(len(plan.steps) - 1)
+    except CorruptEntry as fault:
+        raise InputError(f"{fault}: run the command of {plan.run_id} again") from fault
+    normalise = machine.normaliser(method.network.mean, method.network.std)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (method.network.mean, method.network.std))
+    loader = make_eval_loader(view, section.size, section.batch, workers=machine.workers or 0)
+    for batch, slots in predict(method, loader, machine, normalise):
+        for image, truth, one in zip(batch.images.cpu().float(), batch.labels.cpu(), slots.cpu(), strict=True):
+            picture = None
+            if pictures:
+                pixels = ((image * std + mean) * 255).round().clamp(0, 255).byte()
+                picture = pixels.permute(1, 2, 0).numpy()
+            yield picture, truth.numpy().astype(np.uint8), one.numpy().astype(np.uint8)
+
+
+def say(notes: Sequence[str]) -> None:
+    """Prints what a reader of the panels must know."""
+    for note in notes:
+        announce(f"panels: {note}")
