@@ -88,9 +88,8 @@ def launch_ablation(overrides: Sequence[str], references: Sequence[str], convent
     stored, _ = read_runs(store)
     runs = [run for run in stored if run.manifest["run"] in {outcome.run_id for outcome in outcomes}]
     for group in group_runs(runs):
-        title = f"{prepared.plans[0].spec.found.name} and its variants | {group.title}"
         text, paths = report_ablation(
-            title,
+            f"{prepared.plans[0].spec.found.name} and its variants",
             variants_of([plan.spec for plan in prepared.plans], method.components),
             group.runs,
             store / "reports",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from results.files import write_csv, write_latex
-from results.groups import file_stem
+from results.groups import GROUP_KEYS, file_stem
 from results.schema import Run
 from results.statistics import Summary
 from results.table import Cell, Column, Line, Table
@@ -51,10 +51,14 @@ def report_ablation(
     convention: str = "default",
     width: int = 100,
 ) -> tuple[str, list[Path]]:
-    """The ablation as text for a terminal, and as CSV and LaTeX files in `folder`; returns the text and the paths."""
-    table = replace(ablation_table(variants, runs, convention), subject=title)
-    table = replace(table, stem=file_stem("ablation", [title], convention))
-    return to_terminal([table], width), [*write_csv([table], folder), *write_latex([table], folder, table.stem)]
+    """The ablation as text for a terminal, and as CSV and LaTeX files in `folder`; returns the text and the paths.
+
+    title: what is ablated; the rest of the caption comes from the runs.
+    """
+    table = ablation_table(variants, runs, convention)
+    stem = file_stem("ablation", [title, *(table.provenance[key] for key in GROUP_KEYS)], convention)
+    table = replace(table, title=f"{title}: {table.title}", stem=stem)
+    return to_terminal([table], width), [*write_csv([table], folder), *write_latex([table], folder, stem)]
 
 
 def _parts(variant: Variant, columns: Sequence[Column]) -> tuple[Cell, ...]:

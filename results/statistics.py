@@ -86,7 +86,8 @@ def compare_seeds(one: Sequence[float], other: Sequence[float]) -> Comparison:
         raise ValueError("a paired t-test needs at least two seeds")
     spread = summary(differences)
     half = half_width(spread)
-    p = float(stats.ttest_1samp(differences, 0.0).pvalue) if np.ptp(differences) > 0 else float("nan")
+    error = spread.std / np.sqrt(spread.n)
+    p = float(2 * stats.t.sf(abs(spread.mean) / error, spread.n - 1)) if _vary(differences) else float("nan")
     return Comparison(spread, spread.mean - half, spread.mean + half, p, f"paired t-test over {spread.n} seeds")
 
 
@@ -108,8 +109,13 @@ def compare_classes(one: np.ndarray, other: np.ndarray) -> Comparison:
     means = differences[draws].mean(1)
     low, high = (float(np.quantile(means, q)) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     tail = min((means <= 0).sum(), (means >= 0).sum()) + 1
-    p = min(1.0, float(2 * tail / (RESAMPLES + 1))) if np.ptp(differences) > 0 else nan
+    p = min(1.0, float(2 * tail / (RESAMPLES + 1))) if _vary(differences) else nan
     return Comparison(summary(differences), low, high, p, how)
+
+
+def _vary(differences: np.ndarray) -> bool:
+    """Do they differ by more than rounding errors?"""
+    return bool(np.ptp(differences) > 1e-9 * np.abs(differences).max())
 
 
 def base_models(runs: Iterable[Run]) -> int | None:
