@@ -58,6 +58,7 @@ def tabular(table: Table) -> str:
 def table_environment(table: Table) -> str:
     """The table as a float with caption and notes, shrunk where it is wider than the line."""
     names = {name for line in table.lines for name in (line.label, line.method) if name}
+    names |= {column.over for column in table.columns if column.over}
     caption, below = (
         _sentences(texts, names) for texts in ([table.title, *table.caption], [*table.below, *table.notes])
     )
