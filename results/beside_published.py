@@ -25,9 +25,9 @@ VAL_IMAGES = {"voc": 1449, "ade": 2000}  # what published numbers are evaluated 
 SEPARATOR = " | "  # between the sources of one line in a file
 NETWORKS = {"deeplab": "ResNet-101/DeepLabV3", "segmenter": "ViT-B/16"}  # our networks, as papers name their kind
 COLUMNS = (
-    Column("measure", kind="text", repeated=True),
+    Column("mIoU", kind="text", repeated=True, printed_only=True),
     Column("network", kind="text", repeated=True, printed_only=True),
-    Column("counted", kind="text", printed_only=True),
+    Column("counted", kind="text", repeated=True, printed_only=True),
     Column("ours"),
     Column("theirs", kind="range", printed_only=True),
 )
@@ -67,8 +67,8 @@ def published_table(runs: Sequence[Run], convention: str = "default", numbers: "
     numbers: as of `published_numbers` (default: all of them). Those of other settings, of weak labels and federated
     ones are left out; a method without any has one line, with a hole. Ours: mean and sample standard deviation over
     seeds, a hole where no run is complete. Where the images differ (`obstacles`) there are no differences. Files of
-    raw numbers have: seeds; counted, the convention of ours, theirs where it is known, else `convention`; low and
-    high, the range over that many `sources`; difference low and high, ours minus high and ours minus low; their
+    raw numbers have: measure; seeds; counted, the convention of ours, theirs where it is known, else `convention`; low
+    and high, the range over that many `sources`; difference low and high, ours minus high and ours minus low; their
     network, mark and convention, note and source. ValueError: the runs are not one group.
     """
     group = the_group(runs)
@@ -134,7 +134,7 @@ def _line(row: Row, theirs: Published, numbered: dict[str, int], convention: str
     ours = measure_cells(row, counted, [theirs.measure])[-1] if row.complete else MISSING
     differences = (ours.mean - theirs.high, ours.mean - theirs.low) if comparable else (math.nan, math.nan)
     facts = {
-        "seeds": n_complete(row), "counted": counted,
+        "measure": theirs.measure, "seeds": n_complete(row), "counted": counted,
         "low": theirs.low, "high": theirs.high, "sources": len(theirs.sources),
         "difference low": differences[0], "difference high": differences[1],
         "their network": theirs.network, "mark": theirs.mark, "their convention": theirs.convention,
