@@ -23,10 +23,10 @@ from bench.workspace import Workspace, workspace_of
 from methods.nn.network import build
 from protocols.errors import InputError
 from results.ablation import report_ablation
+from results.groups import group_runs
 from results.measures import convention_named
 from results.render import report
 from results.schema import read_runs
-from results.tables import group_runs, notes
 
 _outcomes: dict[str, Outcome] = {}
 QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
@@ -89,12 +89,10 @@ def launch_ablation(overrides: Sequence[str], references: Sequence[str], convent
     stored, _ = read_runs(store)
     runs = [run for run in stored if run.manifest["run"] in {outcome.run_id for outcome in outcomes}]
     for group in group_runs(runs):
-        title = f"{prepared.plans[0].spec.found.name} and its variants | {group.title}"
         text, paths = report_ablation(
-            title,
+            f"{prepared.plans[0].spec.found.name} and its variants",
             variants_of([plan.spec for plan in prepared.plans], method.components),
             group.runs,
-            notes(group, convention),
             store / "reports",
             convention,
         )

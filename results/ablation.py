@@ -3,21 +3,19 @@
 What a variant is comes as `Variant` rows, derived from configurations by whoever ran them.
 """
 
-import re
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from results.latex import latex_table
-from results.render import cells_of, print_tables
-from results.schema import Run, write_atomically
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-MARKS = {True: "✓", False: "·"}
-LATEX_MARKS = {True: r"\checkmark", False: ""}
+from results.files import write_csv, write_latex
+from results.groups import GROUP_KEYS, Group, file_stem, the_group
+from results.schema import Run
+from results.statistics import MISSING
+from results.table import Cell, Column, Line, Table
+from results.tables import main_table
+from results.terminal import to_terminal
 
 
 @dataclass(frozen=True)
@@ -28,51 +26,56 @@ class Variant:
     columns: dict[str, bool | str]
 
 
-def ablation_table(variants: Sequence[Variant], runs: Sequence[Run], convention: str = "default") -> "pd.DataFrame":
+def ablation_table(variants: Sequence[Variant], runs: Sequence[Run], convention: str = "default") -> Table:
     """The main table of the variants' runs, in the order of the variants, with a column for each of their parts.
 
     A variant without runs is a row of holes. ValueError: the runs are not one group of comparable ones.
     """
-    import pandas as pd
-
-    from results.tables import main_table
-
-    frame = main_table(runs, convention).drop(columns="recipe")
-    base = frame["method"].str.partition(" [")[0]  # one label with several recipes has several rows
-    parts = []
+    table = main_table(runs, convention)
+    parts = tuple(
+        Column(name, kind="mark" if all(isinstance(variant.columns[name], bool) for variant in variants) else "text")
+        for name in variants[0].columns
+    )
+    lines = []
     for variant in variants:
-        rows = frame[base == variant.label]
-        rows = rows if len(rows) else pd.DataFrame({"method": [variant.label], "seeds": [0]})
-        for place, (name, value) in enumerate(variant.columns.items(), start=1):
-            rows.insert(place, name, [value] * len(rows))
-        parts.append(rows)
-    table = pd.concat(parts, ignore_index=True)
-    return table[[*table.columns[:1], *variants[0].columns, *frame.columns[1:]]]
+        marks = _parts(variant, parts)
+        found = [line for line in table.lines if line.label.partition(" [")[0] == variant.label]
+        for line in found or [_nothing(variant, table)]:  # one label with several recipes has several rows
+            lines.append(replace(line, cells=(*marks, *line.cells)))
+    return replace(table, kind="ablation", columns=(*parts, *table.columns), lines=tuple(lines))
 
 
 def report_ablation(
     title: str,
     variants: Sequence[Variant],
     runs: Sequence[Run],
-    notes: Sequence[str],
     folder: Path,
     convention: str = "default",
     width: int = 100,
 ) -> tuple[str, list[Path]]:
-    """The ablation as text for a terminal, and as CSV and LaTeX files in `folder`; returns the text and the paths."""
+    """The ablation as text for a terminal, and as CSV and LaTeX files in `folder`; returns the text and the paths.
+
+    title: what is ablated; the rest of the caption comes from the runs.
+    """
     table = ablation_table(variants, runs, convention)
-    names = list(variants[0].columns)
-    shown = {"method": table["method"].tolist()}
-    shown |= {name.replace(" ", "\n", 1): [MARKS.get(value, str(value)) for value in table[name]] for name in names}
-    measures = cells_of(table)
-    text = print_tables(title, ["method"], {**shown, **measures}, notes, width)
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", f"ablation-{title}") + ("" if convention == "default" else f"_{convention}")
-    csv, latex = folder / f"{stem}.csv", folder / f"{stem}.tex"
-    write_atomically(csv, table.to_csv(index=False).encode())
-    columns = {"method": table["method"].tolist()}
-    columns |= {name: [LATEX_MARKS.get(value, str(value)) for value in table[name]] for name in names}
-    columns |= {head.replace("\n", " "): cells for head, cells in measures.items()}
-    write_atomically(
-        latex, latex_table(columns, caption=f"{title}. " + " ".join(f"{note}." for note in notes)).encode()
-    )
-    return text, [csv, latex]
+    where = [table.provenance[key] for key in GROUP_KEYS]
+    stem = file_stem("ablation", [title, *where, _digest(variants, the_group(runs))], convention)
+    table = replace(table, title=f"{title}: {table.title}", stem=stem)
+    return to_terminal([table], width), [*write_csv([table], folder), *write_latex([table], folder, stem)]
+
+
+def _parts(variant: Variant, columns: Sequence[Column]) -> tuple[Cell, ...]:
+    values = (variant.columns[column.head] for column in columns)
+    return tuple(value if column.kind == "mark" else str(value) for value, column in zip(values, columns, strict=True))
+
+
+def _digest(variants: Sequence[Variant], group: Group) -> str:
+    """Tells apart the files of ablations with other variants, other options of them, or another evaluation."""
+    content = [[[variant.label, variant.columns] for variant in variants], group["evaluation"]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _nothing(variant: Variant, table: Table) -> Line:
+    """The line of a variant that has no runs."""
+    cells = tuple(0 if column.kind == "count" else MISSING for column in table.columns)
+    return Line(variant.label, cells, table.lines[0].method, complete=False)

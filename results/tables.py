@@ -1,279 +1,160 @@
-"""Tables that compare runs: one per group of comparable runs; a row per method and recipe, over its seeds.
+"""The tables of one group of comparable runs: main, per step, per class, and per group of classes.
 
-Runs are comparable when they share track, backbone, initial weights, data, protocol, setting, class order
-and evaluation, and were evaluated on the same ground truth (their counts say so). Only runs of one recipe
-are averaged, and only runs that have every step: what is missing shows as a hole, with a note that says what.
+A line stands for a method with one recipe, over its seeds; see `groups` for what may share a table.
 """
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from results.measures import convention_named
+from results.groups import GROUP_KEYS, Group, Row, class_ranges, id_ranges, rows_of, the_group
+from results.measures import convention_named, harmonic, matrix, mean_iou
+from results.notes import caption, reading
 from results.schema import Run
-from results.scores import group_slots, score
+from results.scores import Scores, class_ious, group_slots, score
+from results.statistics import summary
+from results.table import Cell, Column, Line, Table, written
 
-MEASURES = ("old", "new", "all", "avg", "forgetting")
-GROUP_KEYS = ("protocol", "setting", "order", "track", "network", "pretrained", "data")
-
-
-@dataclass(frozen=True)
-class Group:
-    """Comparable runs: the only ones that may share a table."""
-
-    runs: tuple[Run, ...]
-
-    @property
-    def title(self) -> str:
-        where = f"{self['track']} track | {self['network']}, weights {self['pretrained']} | {self['data']}"
-        return f"{self['protocol']} {self['setting']} | {where}"
-
-    def __getitem__(self, key: str):
-        return self.runs[0].manifest[key]
+MEASURES: dict[str, Callable[[Scores], float]] = {
+    "old": lambda scores: scores.old,
+    "new": lambda scores: scores.new,
+    "all": lambda scores: scores.all,
+    "avg": lambda scores: scores.avg,
+    "harmonic": lambda scores: harmonic(scores.old, scores.new),
+    "forgetting": lambda scores: scores.forgetting,
+}
+SEEDS = Column("seeds", kind="count")
 
 
-@dataclass(frozen=True)
-class Row:
-    """The runs behind one row: one method, one recipe. `used` are averaged, at most one run a seed."""
-
-    label: str  # as shown: with the start of the recipe's hash where one label has several
-    recipe: str
-    used: tuple[Run, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def joint(self) -> bool:
-        return self.used[0].manifest["single_step"]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        return tuple(run.manifest["seed"] for run in self.used)
+def main_table(runs: Sequence[Run], convention: str = "default") -> Table:
+    """Seeds and MEASURES at the last step, in percent. ValueError: the runs are not one group."""
+    group = the_group(runs)
+    columns = (SEEDS, *measure_columns(group, convention))
+    lines = [line_of(row, measure_cells(row, convention)) for row in rows_of(group)]
+    return table_of(group, convention, "main", "mIoU (%) at the last step", columns, lines)
 
 
-def group_runs(runs: Iterable[Run]) -> list[Group]:
-    """Split runs into groups of comparable ones, ordered by GROUP_KEYS."""
-    groups: dict[tuple, list[Run]] = {}
-    for run in sorted(runs, key=lambda run: not run.counts):
-        key = (_key(run), _truth(run))
-        if not run.counts:  # nothing to compare yet: it goes beside the runs it will be compared with
-            key = next((known for known in groups if known[0] == key[0]), key)
-        groups.setdefault(key, []).append(run)
-    return [Group(tuple(groups[key])) for key in sorted(groups)]
-
-
-def _key(run: Run) -> tuple[str, ...]:
-    manifest = run.manifest
-    settings = [json.dumps(manifest[key], sort_keys=True) for key in ("protocol_digest", "step_classes", "evaluation")]
-    return (*(manifest[key] for key in GROUP_KEYS), *settings)
-
-
-def _truth(run: Run) -> tuple[int, ...]:
-    """Ground-truth pixels per slot: equal wherever the same images were evaluated."""
-    if not run.counts:
-        return ()
-    return tuple(run.counts[max(run.counts)].sum((0, 2)).tolist())
-
-
-def rows_of(group: Group) -> list[Row]:
-    """The rows of a table: methods by name, joint training last.
-
-    One label with several recipes gives several rows, each labelled with the start of its recipe's hash.
-    """
-    by_row: dict[tuple[str, str], list[Run]] = {}
-    for run in group.runs:
-        by_row.setdefault((run.manifest["label"], run.manifest["recipe"]), []).append(run)
-    recipes = {label: [recipe for other, recipe in by_row if other == label] for label, _ in by_row}
-    rows = []
-    for (label, recipe), runs in sorted(by_row.items()):
-        shown = label if len(recipes[label]) == 1 else f"{label} [{_prefix(recipe, recipes[label])}]"
-        rows.append(_row(shown, recipe, runs))
-    return sorted(rows, key=lambda row: row.joint)
-
-
-def _row(label: str, recipe: str, runs: Sequence[Run]) -> Row:
-    """Choose what is averaged: the complete runs, one a seed; if there is none, the run that got farthest."""
-    notes = []
-    by_seed: dict[int, Run] = {}
-    for run in sorted(runs, key=lambda run: (len(run.missing_steps), run.manifest["run"])):
-        first = by_seed.setdefault(run.manifest["seed"], run)
-        if first is not run:
-            notes.append(
-                f"{label}, seed {run.manifest['seed']}: {run.manifest['run']} repeats "
-                f"{first.manifest['run']} and is left out"
-            )
-    candidates = [by_seed[seed] for seed in sorted(by_seed)]
-    used = [run for run in candidates if not run.missing_steps]
-    used = used or [min(candidates, key=lambda run: len(run.missing_steps))]
-    for run in candidates:
-        if run.missing_steps:
-            total = len(run.expected_steps)
-            why = f", failed ({run.manifest.get('error')})" if run.manifest["status"] == "failed" else ""
-            fate = "its finished steps are shown" if run is used[0] else "left out"
-            done = f"{total - len(run.missing_steps)} of {total} steps"
-            notes.append(f"{label}, seed {run.manifest['seed']}: {done}{why}; {fate}")
-    return Row(label, recipe, tuple(used), tuple(notes))
-
-
-def _prefix(recipe: str, recipes: Sequence[str], shortest: int = 6) -> str:
-    """The shortest start of a hash that tells it from the others."""
-    return next(
-        (
-            recipe[:length]
-            for length in range(shortest, len(recipe))
-            if sum(other.startswith(recipe[:length]) for other in recipes) == 1
-        ),
-        recipe,
+def measure_columns(group: Group, convention: str, measures: Sequence[str] = tuple(MEASURES)) -> tuple[Column, ...]:
+    """A column for each of the MEASURES; old, new and all say which class ids they are."""
+    ids = class_ranges(group, convention)
+    return tuple(
+        Column(name, ids.get(name, ""), better="lower" if name == "forgetting" else "higher") for name in measures
     )
 
 
-def heads(group: Group, convention: str = "default") -> dict[str, str]:
-    """Column heads by measure: "old 0-10", "new 11-20", "all 0-20" (class ids), "avg", "forgetting"."""
-    run = group.runs[0]
-    rules = convention_named(convention)
-    old, new = (run.slot_ids[list(slots)].tolist() for slots in group_slots(run, convention))
-    with_background = rules.counts_background("all", run.manifest["background_evaluated"])
-    everything = run.slot_ids[0 if with_background else 1 :].tolist()
-    return {
-        "old": f"old {id_ranges(old)}",
-        "new": f"new {id_ranges(new)}",
-        "all": f"all {id_ranges(everything)}",
-        "avg": "avg",
-        "forgetting": "forgetting",
-    }
+def measure_cells(row: Row, convention: str, measures: Sequence[str] = tuple(MEASURES)) -> tuple[Cell, ...]:
+    """Complete runs, and each measure over them."""
+    scores = [score(run, convention) for run in row.used]
+    return (n_complete(row), *(summary(MEASURES[name](one) for one in scores) for name in measures))
 
 
-def id_ranges(ids: Sequence[int], longest: int = 14) -> str:
-    """Class ids as text: "0-10", "1-3,7", or "12 ids" where that is too long; "-" for none."""
-    ids, parts = sorted(ids), []
-    for class_id in ids:
-        if parts and class_id == parts[-1][1] + 1:
-            parts[-1][1] = class_id
-        else:
-            parts.append([class_id, class_id])
-    text = ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts) or "-"
-    return text if len(text) <= longest else f"{len(ids)} ids"
+def per_step_table(runs: Sequence[Run], convention: str = "default") -> Table:
+    """mIoU over all classes seen, after every step, in percent: a column for each step.
 
-
-def main_table(runs: Sequence[Run], convention: str = "default") -> pd.DataFrame:
-    """old, new, all, avg and forgetting at the last step: one row per method and recipe, in percent.
-
-    Columns: method, recipe, seeds (how many complete runs), then for each measure its head (`heads`) and
-    that head with " std": mean and sample standard deviation over seeds (NaN for a single one).
-    ValueError: the runs are not one group.
+    Methods without such values are left out; what joint training reaches stands below. ValueError: the runs are not
+    one group.
     """
-    group = _only(runs)
-    names = heads(group, convention)
-    lines = []
-    for row in rows_of(group):
-        line = {"method": row.label, "recipe": row.recipe, "seeds": _n_seeds(row)}
-        scores = [score(run, convention) for run in row.used]
-        for measure in MEASURES:
-            mean, std = mean_and_std([getattr(one, measure) for one in scores])
-            line |= {names[measure]: mean, f"{names[measure]} std": std}
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def per_step_table(runs: Sequence[Run], convention: str = "default") -> pd.DataFrame:
-    """mIoU over all classes seen, after every step, in percent: one row per method, recipe and step.
-
-    Columns: method, recipe, seeds, step, learned (class ids of the step), all, all std.
-    ValueError: the runs are not one group.
-    """
-    group = _only(runs)
-    lines = []
+    group = the_group(runs)
+    lines, below = [], []
     for row in rows_of(group):
         steps = np.stack([score(run, convention).steps for run in row.used])  # (seeds, S)
-        for step, classes in enumerate(group["step_classes"]):
-            mean, std = mean_and_std(steps[:, step])
-            line = {"method": row.label, "recipe": row.recipe, "seeds": _n_seeds(row), "step": step}
-            lines.append(line | {"learned": id_ranges(classes), "all": mean, "all std": std})
-    return pd.DataFrame(lines)
+        if row.joint and row.complete:
+            below.append(f"{row.label}, all classes in one step: {written(summary(steps[:, -1]))}")
+        elif not row.joint and not np.isnan(steps).all():
+            cells = tuple(summary(values) for values in steps.T)
+            lines.append(line_of(row, cells, seeds=n_complete(row)))
+    columns = tuple(
+        Column(str(step), id_ranges(classes), better="higher") for step, classes in enumerate(group["step_classes"])
+    )
+    title = "mIoU (%) over all classes seen, after every step"
+    return table_of(
+        group, convention, "steps", title, columns, lines, by=("step", "learned"), measure="all", below=tuple(below)
+    )
 
 
-def _only(runs: Sequence[Run]) -> Group:
-    groups = group_runs(runs)
-    if len(groups) != 1:
-        raise ValueError(f"{len(groups)} groups of comparable runs in one table: use group_runs first")
-    return groups[0]
+def per_class_table(runs: Sequence[Run], convention: str = "default") -> Table:
+    """IoU of every class at the last step, in percent: a column for each class, background first where it counts.
 
-
-def _n_seeds(row: Row) -> int:
-    return sum(not run.missing_steps for run in row.used)
-
-
-def mean_and_std(values: Iterable[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1; NaN for one value); NaN if any value is."""
-    values = np.asarray(list(values), dtype=np.float64)
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-
-
-def notes(group: Group, convention: str = "default") -> list[str]:
-    """What a reader must know: protocol, provenance, convention, seeds, absent classes, holes."""
-    rules = convention_named(convention)
-    rows = rows_of(group)
-    sizes = [len(classes) for classes in group["step_classes"]]
-    settings = [f"{key} {value}" for key, value in group["evaluation"].items()]
-    evaluation = ", ".join([*settings, f"{sum(_truth(group.runs[0])):,} ground-truth pixels"])
-    joint = [row.label for row in rows if row.joint]
+    Classes without a ground-truth pixel are holes. ValueError: the runs are not one group.
+    """
+    group = the_group(runs)
+    run = group.runs[0]
+    first = 0 if convention_named(convention).counts_background("all", group["background_evaluated"]) else 1
     lines = [
-        f"protocol {group['protocol']}: {len(sizes)} steps of {_sizes(sizes)} classes; "
-        f"setting {group['setting']}; class order {group['order']}",
-        f"track {group['track']}; network {group['network']}; initial weights {group['pretrained']}; "
-        f"data {group['data']}",
-        f"evaluation: {evaluation}",
-        f"{convention} convention: {rules.sentence(group['background_evaluated'])}",
-        _seed_note(rows),
-        "avg: mean of all over the steps, step 0 included; forgetting: best earlier IoU minus the last, "
-        "mean over the classes learned before the last step (lower is better)",
-        f"{', '.join(joint)}: all classes learned in one step, an upper bound without avg and forgetting"
-        if joint
-        else "",
-        _absent_note(group, rows, convention),
+        line_of(row, tuple(summary(values) for values in per_class[:, first:].T), seeds=n_complete(row))
+        for row in rows_of(group)
+        for per_class in [np.stack([class_ious(run, convention)[-1] for run in row.used])]  # (seeds, T)
     ]
-    said = {row.used[0].manifest["method"]: row.used[0].manifest.get("method_note") for row in rows}
-    lines += [f"{method}: {note}" for method, note in said.items() if note]
-    if len({row.used[0].manifest["label"] for row in rows}) < len(rows):
-        lines.append("rows of one method with different recipes are told apart by the start of the recipe's hash")
-    return [line for line in lines if line] + [note for row in rows for note in row.notes]
+    columns = tuple(
+        Column(group["class_names"][class_id], str(class_id), better="higher") for class_id in run.slot_ids[first:]
+    )
+    title = "IoU (%) of every class at the last step"
+    return table_of(group, convention, "classes", title, columns, lines, by=("class", "id"), measure="iou")
 
 
-def _sizes(sizes: Sequence[int]) -> str:
-    """10 + 10 x 1; 100 + 50; 3 + 2 + 4."""
-    increments = sizes[1:]
-    if len(increments) > 1 and len(set(increments)) == 1:
-        return f"{sizes[0]} + {len(increments)} x {increments[0]}"
-    return " + ".join(map(str, sizes))
+def per_group_table(runs: Sequence[Run], convention: str = "default") -> Table | None:
+    """mIoU at the last step over the classes of each step, as papers print ADE (1-100, 101-110, ...), and over all.
+
+    None where that would say no more than other tables: with one increment, or with one class at a time. The classes of
+    step 0 are those of "old", background included where the convention counts it there. ValueError: the runs are not
+    one group.
+    """
+    group = the_group(runs)
+    sizes = [len(classes) for classes in group["step_classes"]]
+    if len(sizes) < 3 or max(sizes[1:]) < 2:
+        return None
+    run = group.runs[0]
+    old, _ = group_slots(run, convention)
+    slots = [old, *(range(run.n_slots(step - 1), run.n_slots(step)) for step in range(1, len(sizes)))]
+    columns = tuple(
+        Column(id_ranges(run.slot_ids[list(some)].tolist()), f"step {step}", better="higher")
+        for step, some in enumerate(slots)
+    )
+    lines = []
+    for row in rows_of(group):
+        per_run = np.array([_group_means(run, convention, slots) for run in row.used])  # (seeds, groups)
+        everything = measure_cells(row, convention, ["all"])
+        lines.append(line_of(row, (everything[0], *map(summary, per_run.T), everything[1])))
+    columns = (SEEDS, *columns, *measure_columns(group, convention, ["all"]))
+    title = "mIoU (%) at the last step, over the classes of each step"
+    return table_of(group, convention, "groups", title, columns, lines)
 
 
-def _seed_note(rows: Sequence[Row]) -> str:
-    complete = {row.label: row.seeds for row in rows if _n_seeds(row)}
-    if not complete:
-        return "no run is complete"
-    what = "mean ± sample standard deviation over seeds" if max(map(len, complete.values())) > 1 else "seed"
-    if len(set(complete.values())) == 1:
-        return f"{what} {_listing(next(iter(complete.values())))}"
-    each = "; ".join(f"{label} {_listing(seeds)}" for label, seeds in complete.items())
-    return f"{what}, which differ: {each}"
+def _group_means(run: Run, convention: str, slots: Sequence[range]) -> list[float]:
+    last = run.counts.get(run.n_steps - 1)
+    if last is None:
+        return [math.nan] * len(slots)
+    square = matrix(last, convention, run.manifest["background_evaluated"])
+    rule = convention_named(convention).group_rule
+    return [100 * mean_iou(square, rule, some) for some in slots]
 
 
-def _absent_note(group: Group, rows: Sequence[Row], convention: str) -> str:
-    """Classes that have no ground-truth pixel, and what the convention makes of them."""
-    absent = sorted({class_id for row in rows for run in row.used for class_id in score(run, convention).absent})
-    if not absent:
-        return ""
-    rules, names = convention_named(convention), group["class_names"]
-    by_rule = {"present": "left out of the means", "nonzero": "left out of all", "zero": "counted as 0"}
-    handled = by_rule[rules.rule]
-    if rules.group_rule != rules.rule:
-        handled += " (old and new: counted as 0)"
-    noun = "class" if len(absent) == 1 else "classes"
-    named = ", ".join(f"{names[class_id]} ({class_id})" for class_id in absent)
-    return f"{len(absent)} {noun} absent from the ground truth, {handled}: {named}"
+def table_of(
+    group: Group, convention: str, kind: str, title: str, columns: Sequence[Column], lines: Sequence[Line], **more: Any
+) -> Table:
+    """A table with the provenance, caption and notes of its group."""
+    return Table(
+        kind=kind,
+        subject=group.title,
+        title=title,
+        columns=tuple(columns),
+        lines=tuple(lines),
+        stem=group.stem(kind, convention),
+        provenance={**{key: group[key] for key in GROUP_KEYS}, "convention": convention},
+        caption=tuple(caption(group, convention)),
+        notes=tuple(reading(group, convention)),
+        **more,
+    )
 
 
-def _listing(values: Iterable[int]) -> str:
-    return ", ".join(map(str, values))
+def line_of(row: Row, cells: tuple[Cell, ...], **facts: Any) -> Line:
+    """The line of a row, with its recipe and the ids of the runs behind it."""
+    runs = " ".join(run.manifest["run"] for run in row.used)
+    return Line(row.label, cells, row["method"], {"recipe": row.recipe, "runs": runs, **facts}, row.joint, row.complete)
+
+
+def n_complete(row: Row) -> int:
+    """How many complete runs the numbers of a row come from."""
+    return len(row.used) if row.complete else 0

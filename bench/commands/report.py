@@ -2,17 +2,24 @@
 
 import argparse
 
+FORMATS = (
+    "terminal (default): the main tables; md, csv, latex: all tables, for notes, for other programs, and for papers; "
+    "png, pdf: figures"
+)
+
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "report",
-        help="tables of the runs in a store",
-        description="Derives tables from the stored counts: old, new and all classes, average over the steps, "
-        "forgetting; and mIoU of all seen classes at each step. Tracks, data and backbones never share a table.",
+        help="tables and figures of the runs in a store",
+        description="Derives tables from the stored counts: old, new and all classes, average over the steps, harmonic "
+        "mean, forgetting; and mIoU of all seen classes at each step. Files add tables per class and per group of "
+        "classes, paired comparisons, cost, and several protocols side by side. Tracks, data and backbones never share "
+        "a table.",
     )
     parser.add_argument("--store", default="runs", metavar="PATH", help="default: runs")
     parser.add_argument("--protocol", metavar="P", help="only runs of this protocol")
-    parser.add_argument("--format", default="terminal", metavar="F,G", help="terminal (default), csv, png, pdf")
+    parser.add_argument("--format", default="terminal", metavar="F,G", help=FORMATS)
     parser.add_argument(
         "--convention", default="default", metavar="C", help="default, mib, plop, mbs or ssul: whose way of counting"
     )
@@ -20,16 +27,21 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--compare", choices=("published",), help="published: also set ours beside numbers from papers, with sources"
     )
     parser.add_argument("--out", metavar="PATH", help="folder for files (default: STORE/reports)")
+    parser.add_argument("--explain", action="store_true", help="name the runs, seeds and commands behind each row")
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     from results.render import report
 
-    print(
-        report(
-            arguments.store, arguments.protocol, arguments.format.split(","), arguments.convention, arguments.out,
-            compare=arguments.compare is not None,
-        )
-    )  # fmt: skip
+    made = report(
+        arguments.store,
+        arguments.protocol,
+        arguments.format.split(","),
+        arguments.convention,
+        arguments.out,
+        compare=arguments.compare is not None,
+        explain=arguments.explain,
+    )
+    print(made)
     return 0

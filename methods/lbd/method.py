@@ -1,4 +1,4 @@
-"""LBD: language-inspired bootstrapped disentanglement (Wu, Zhao, Li, ICCV 2025, arXiv 2509.00527).
+"""LBD: language-inspired bootstrapped disentanglement (Ruitao Wu, Yifan Zhao, Jia Li, ICCV 2025, arXiv 2509.00527).
 
 Our implementation of the abstract: the paper's equations and constants were not available to us, and no official code
 was found. README.md beside this file maps each idea of the abstract to the code, and says what is ours.

@@ -5,7 +5,6 @@ hold the figures. Loads matplotlib, so this package is imported where figures ar
 """
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,13 +12,15 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from protocols.errors import unknown
+from results.cost import hardware
 from results.figures.classes import forgetting_bars, heat_maps
 from results.figures.scatter import cost, stability_plasticity
 from results.figures.series import series_of
 from results.figures.steps import over_steps
 from results.figures.style import PAPER
+from results.groups import Group, class_ranges
+from results.notes import notes
 from results.schema import write_atomically
-from results.tables import Group, heads, notes
 
 FORMATS = ("png", "pdf")
 
@@ -54,19 +55,18 @@ def figures(group: Group, folder: Path, formats: Sequence[str] = FORMATS, conven
 
 
 def _drawn(group: Group, convention: str) -> Iterator[tuple[str, Figure]]:
-    series, head = series_of(group, convention), heads(group, convention)
-    known = [run.manifest["hardware"] for run in group.runs if "hardware" in run.manifest]
-    machines = {json.dumps(hardware, sort_keys=True) for hardware in known}
+    series, ids = series_of(group, convention), class_ranges(group, convention)
+    machines = {machine for run in group.runs for machine in hardware(run)}
     made = (
         ("miou", over_steps(series, "all", "mIoU, all classes seen (%)")),
-        ("miou-old", over_steps(series, "old", f"mIoU {head['old']} (%)")),
+        ("miou-old", over_steps(series, "old", f"mIoU old {ids['old']} (%)")),
         ("miou-new", over_steps(series, "new", "mIoU, new classes so far (%)")),
         ("heat-map", heat_maps(series, group)),
         ("forgetting", forgetting_bars(series, group)),
-        ("stability-plasticity", stability_plasticity(series, head["old"])),
+        ("stability-plasticity", stability_plasticity(series, f"old {ids['old']}")),
         ("background-swallow", over_steps(series, "swallow", "background swallow (%)")),
         ("old-to-new", over_steps(series, "confusion", "old-to-new confusion (%)")),
-        ("cost", cost(series, head["all"], len(machines))),
+        ("cost", cost(series, f"all {ids['all']}", len(machines))),
     )
     for name, figure in made:
         if figure is not None:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from results.figures.series import Series, over_seeds
 from results.figures.style import COLUMN, FONT, NAMED_CLASSES, PAGE, POINT, lay_out, new_figure
-from results.tables import Group, id_ranges
+from results.groups import Group, id_ranges
 
 LINE = 1.2 * FONT * POINT  # inches from one class name to the next
 WIDEST_ROW = 7  # heat maps side by side

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from results.tables import Row
+from results.groups import Row
 
 GREY = "#777777"
 CHOSEN = {
@@ -64,8 +64,8 @@ def colors_of(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 def looks(rows: Sequence[Row]) -> list[Look]:
     """The look of every row of a group's tables, in their order."""
-    methods = ["joint" if row.joint else row.used[0].manifest["method"] for row in rows]
-    variants = [row.used[0].manifest["variant"] or "" for row in rows]
+    methods = ["joint" if row.joint else row["method"] for row in rows]
+    variants = [row["variant"] or "" for row in rows]
     colors = colors_of(method for method, row in zip(methods, rows, strict=True) if not row.joint)
     found: dict[int, Look] = {}
     drawn: dict[str, int] = {}  # by method, the place in LINES of its row drawn last

@@ -5,10 +5,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from results.cost import training_seconds
 from results.figures.looks import Look, looks
-from results.schema import Run
+from results.groups import Group, rows_of
 from results.scores import Curves, class_forgetting, class_ious, curves, score
-from results.tables import Group, mean_and_std, rows_of
+from results.statistics import summary
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +17,7 @@ class Series:
     """One method (one row of the tables) over its seeds; percent, NaN where there is nothing.
 
     curves: by field of `scores.Curves`, (seeds, S). class_ious (seeds, S, T): by slot. forgetting (seeds, T - 1):
-    by foreground slot. plasticity (seeds,). seconds (seeds,): of training, NaN where the manifest has none.
+    by foreground slot. plasticity (seeds,). seconds (seeds,): `cost.training_seconds`.
     """
 
     label: str
@@ -34,9 +35,9 @@ class Series:
 
 
 def over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`mean_and_std` of every column of values (seeds, N): (N,) each."""
-    pairs = np.array([mean_and_std(column) for column in values.T]).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1]
+    """Mean and sample standard deviation of every column of values (seeds, N): (N,) each."""
+    columns = [summary(column) for column in values.T]
+    return np.array([column.mean for column in columns]), np.array([column.std for column in columns])
 
 
 def series_of(group: Group, convention: str = "default") -> list[Series]:
@@ -51,7 +52,7 @@ def series_of(group: Group, convention: str = "default") -> list[Series]:
             class_ious=np.stack([class_ious(run, convention) for run in row.used]),
             forgetting=np.stack([class_forgetting(run, convention) for run in row.used]),
             plasticity=np.array([score(run, convention).plasticity for run in row.used]),
-            seconds=np.array([_seconds(run) for run in row.used]),
+            seconds=np.array([training_seconds(run) for run in row.used]),
         )
         for row, look in zip(rows, looks(rows), strict=True)
     ]
@@ -60,8 +61,3 @@ def series_of(group: Group, convention: str = "default") -> list[Series]:
 def _stacked(of_runs: Sequence[Curves]) -> dict[str, np.ndarray]:
     names = [field.name for field in fields(Curves)]
     return {name: np.stack([getattr(one, name) for one in of_runs]) for name in names}
-
-
-def _seconds(run: Run) -> float:
-    seconds = run.manifest.get("seconds")
-    return float(seconds) if isinstance(seconds, int | float) and not run.missing_steps else float("nan")

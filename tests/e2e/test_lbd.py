@@ -51,7 +51,7 @@ def test_ablate_runs_what_is_missing_and_writes_its_table(bench, tmp_path):
     assert code == 0, err
     assert "✓" in out and "lbd-no_lpd" in out and "our implementation" in " ".join(out.split())
     reports = sorted(path.suffix for path in (tmp_path / "runs" / "reports").iterdir())
-    assert reports == [".csv", ".tex"]
+    assert reports == [".bib", ".csv", ".tex", ".tex"]
     again = bench(*given)
     assert again[0] == 0 and "from the cache" in again[2] and again[1] == out
 

@@ -220,6 +220,13 @@ def test_report_and_lists_read_the_store(bench, tmp_path):
     assert code == 0 and "finetune" in out
     (main_csv,) = tmp_path.glob("tables/main-*.csv")
     assert pd.read_csv(main_csv)["method"].tolist() == ["finetune"]
+    code, out, _ = bench("report", "--format", "md,latex", "--explain", "--out", "paper")
+    (run,) = read_runs(tmp_path / "runs")[0]
+    assert code == 0 and run.path.name in out and run.manifest["command"] in out
+    assert "mIoU" not in out and f"written: {Path('paper') / 'report.tex'}" in out
+    assert {path.name for path in (tmp_path / "paper").glob("report*")} == {"report.md", "report.tex", "report.bib"}
+    code, _, err = bench("report", "--format", "latx")
+    assert code == 2 and "did you mean 'latex'" in err
     assert "complete" in bench("list", "runs")[1]
     assert "mib" in bench("list", "methods")[1]
     assert "voc_10-1" in bench("list", "protocols")[1]

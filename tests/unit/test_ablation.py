@@ -1,8 +1,6 @@
 """Ablation tables: rows from configurations, marks that say what is on, and files ready for a paper."""
 
 import csv
-import shutil
-import subprocess
 
 import pytest
 
@@ -12,7 +10,6 @@ from bench.spec import resolve
 from methods import get
 from protocols.errors import InputError
 from results.ablation import Variant, ablation_table, report_ablation
-from results.latex import escaped, latex_table
 from tests.unit.test_tables import make
 
 
@@ -79,38 +76,46 @@ ROWS = [Variant("mib", {"init": True, "kd": "10"}), Variant("mib-no_init", {"ini
 def test_the_table_has_the_measures_of_the_main_table_and_holes_for_what_was_not_run(tmp_path):
     runs = [make(tmp_path, seed=0), make(tmp_path, seed=1, hits=((90, 80), (60, 40, 50), (50, 40, 10, 40)))]
     table = ablation_table(ROWS, runs)
-    assert list(table.columns[:4]) == ["method", "init", "kd", "seeds"]
-    assert table["method"].tolist() == ["mib", "mib-no_init"] and table["seeds"].tolist() == [2, 0]
-    assert table.loc[1, "all 0-4"] != table.loc[1, "all 0-4"]  # NaN
+    assert [column.head for column in table.columns[:4]] == ["init", "kd", "seeds", "old"]
+    first, second = table.records()
+    assert (first["method"], first["init"], first["kd"], first["seeds"]) == ("mib", True, "10", 2)
+    assert (second["method"], second["init"], second["seeds"], second["all 0-4"]) == ("mib-no_init", False, 0, "")
+
+
+def test_recipes_of_one_variant_are_rows_of_their_own(tmp_path):
+    runs = [make(tmp_path, recipe="aaaaaaaa1"), make(tmp_path, recipe="bbbbbbbb1")]
+    lines = ablation_table(ROWS, runs).lines
+    assert [line.label for line in lines] == ["mib [aaaaaa]", "mib [bbbbbb]", "mib-no_init"]
+    assert [line.cells[0] for line in lines] == [True, True, False]
 
 
 def test_the_files_are_valid_and_say_the_same(tmp_path):
     runs = [make(tmp_path), make(tmp_path, label="mib-no_init", recipe="other")]
-    text, paths = report_ablation("mib | 50 % & more", ROWS, runs, ["one note"], tmp_path / "reports")
-    assert "✓" in text and "one note" in text and "mib-no_init" in text
+    text, paths = report_ablation("mib | 50 % & more", ROWS, runs, tmp_path / "reports")
+    assert "✓" in text and "pets_2-1" in text and "mib-no_init" in text
+    stem = paths[0].stem
+    assert stem.startswith("ablation-mib-50-more_pets_2-1_overlapped_default_demo_deeplab-tiny_none_shapes_")
+    names = [f"{stem}.csv", f"tabular-{stem}.tex", f"{stem}.tex", f"{stem}.bib"]
+    assert [path.name for path in paths] == names
     rows = list(csv.DictReader(paths[0].open()))
     assert [row["init"] for row in rows] == ["True", "False"]
-    latex = paths[1].read_text()
-    assert r"50 \% \& more" in latex and r"mib-no\_init" in latex and r"\checkmark" in latex
-    assert latex.count(r"\\") == 3 and latex.count("&") == 3 * (len(rows[0]) - 6) + 1  # one column for mean and std
+    assert [row["runs"] for row in rows] == ["mib-r-0", "mib-no_init-other-0"]
+    assert rows[0]["protocol"] == "pets_2-1" and rows[0]["convention"] == "default" and rows[0]["recipe"]
+    tabular = paths[1].read_text()
+    assert tabular in paths[2].read_text().replace("tabular}}", "tabular}")
+    assert tabular.startswith(r"\begin{tabular}{lclrrrrrrr}") and r"MiB-no\_init" in tabular
+    assert tabular.count(r"\checkmark") == 1 and tabular.count(r"$\cdot$") == 1
+    assert r"MiB \textbar{} 50 \% \& more: mIoU" in paths[2].read_text()
 
 
-def test_special_characters_of_latex_are_escaped():
-    assert escaped("a_b & 5% #1 {x} ~^\\") == (
-        r"a\_b \& 5\% \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{}"
-    )
-    assert escaped("35.0 ± 1.2") == r"35.0 $\pm$ 1.2"
+def test_only_the_same_ablation_is_written_to_the_same_files(tmp_path):
+    def stem(variants=ROWS, **changes):
+        return report_ablation("mib", variants, [make(tmp_path, **changes)], tmp_path)[1][0].stem
 
-
-def test_columns_are_aligned_by_what_they_hold():
-    table = latex_table({"name": ["a"], "on": [r"\checkmark"], "n": ["1.0"], "hole": ["-"]}, "c")
-    assert r"\begin{tabular}{lcrl}" in table
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_the_table_compiles(tmp_path):
-    table = latex_table({"m_1": ["a&b", "c"], "on": [r"\checkmark", ""], "n": ["1.0 ± 0.1", "-"]}, "50 % of it")
-    source = r"\documentclass{article}\usepackage{booktabs,amssymb}\begin{document}" + table + r"\end{document}"
-    (tmp_path / "t.tex").write_text(source)
-    done = subprocess.run(["pdflatex", "-interaction=batchmode", "t.tex"], cwd=tmp_path, capture_output=True)
-    assert done.returncode == 0
+    others = [
+        stem(ROWS[:1]),
+        stem([ROWS[0], Variant("mib-no_init", {"init": False, "kd": "20"})]),
+        stem(evaluation={"split": "val", "size": 32}),
+    ]
+    assert len({stem(), *others}) == 4
+    assert stem(seed=1) == stem()

@@ -24,13 +24,18 @@ from results.figures.scatter import cost, stability_plasticity
 from results.figures.series import series_of
 from results.figures.steps import over_steps
 from results.figures.style import PAPER
+from results.groups import group_runs
 from results.render import report
 from results.scores import score
-from results.tables import group_runs
 from tests.unit.test_tables import JOINT, NAMES, make
 
 ALL = ["miou", "miou-old", "miou-new", "heat-map", "forgetting", "stability-plasticity", "background-swallow"]
 ALL += ["old-to-new", "cost"]
+
+
+def timed(seconds: float) -> list[dict]:
+    """A manifest's record of steps that took so long."""
+    return [{"index": 0, "seconds": seconds, "iterations": 10}]
 
 
 def group_of(*runs):
@@ -40,10 +45,10 @@ def group_of(*runs):
 
 def two_methods(store):
     return group_of(
-        make(store, seed=0, seconds=100.0),
-        make(store, seed=1, seconds=140.0, hits=((90, 80), (60, 40, 50), (50, 40, 30, 60))),
-        make(store, "finetune", seconds=60.0, hits=((90, 80), (0, 0, 50), (0, 0, 0, 40))),
-        make(store, "joint", hits=JOINT, seconds=30.0),
+        make(store, seed=0, steps=timed(100.0)),
+        make(store, seed=1, steps=timed(140.0), hits=((90, 80), (60, 40, 50), (50, 40, 30, 60))),
+        make(store, "finetune", steps=timed(60.0), hits=((90, 80), (0, 0, 50), (0, 0, 0, 40))),
+        make(store, "joint", hits=JOINT, steps=timed(30.0)),
     )
 
 
@@ -61,7 +66,7 @@ def test_every_figure_in_every_format_and_equal_bytes(tmp_path):
 
 
 def test_a_readers_own_settings_change_nothing(tmp_path):
-    group = group_of(make(tmp_path / "runs", "joint", hits=JOINT, seconds=30.0))
+    group = group_of(make(tmp_path / "runs", "joint", hits=JOINT, steps=timed(30.0)))
     (plain,) = figures(group, tmp_path / "a", ("png",))
     with matplotlib.rc_context({"lines.linewidth": 9, "figure.facecolor": "black", "axes.spines.left": False}):
         (styled,) = figures(group, tmp_path / "b", ("png",))
@@ -103,7 +108,7 @@ def test_lines_are_means_over_seeds_in_a_band_of_one_standard_deviation(tmp_path
 
 
 def test_missing_steps_are_gaps_and_make_no_forgetting(tmp_path):
-    group = group_of(make(tmp_path, hits=((90, 80), None, (30, 20, 10, 40)), status="running", seconds=9.0))
+    group = group_of(make(tmp_path, hits=((90, 80), None, (30, 20, 10, 40)), status="running", steps=timed(9.0)))
     series = series_of(group)
     assert np.isnan(over_steps(series, "all", "mIoU").axes[0].get_lines()[0].get_ydata()).tolist() == [
         False,
@@ -169,7 +174,7 @@ def test_scatter_points_by_hand(tmp_path):
 
 
 def test_cost_is_logarithmic_where_it_differs_tenfold_and_says_if_machines_differ(tmp_path):
-    runs = [make(tmp_path, seconds=10.0), make(tmp_path, "plop", seconds=100.0), make(tmp_path, "mbs")]
+    runs = [make(tmp_path, steps=timed(10.0)), make(tmp_path, "plop", steps=timed(100.0)), make(tmp_path, "mbs")]
     axes = cost(series_of(group_of(*runs)), "all", machines=2).axes[0]
     assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == "training time (s, 2 kinds of machine)"
@@ -177,7 +182,7 @@ def test_cost_is_logarithmic_where_it_differs_tenfold_and_says_if_machines_diffe
 
 
 def test_joint_training_alone_has_no_figure_over_steps(tmp_path):
-    group = group_of(make(tmp_path / "runs", "joint", hits=JOINT, seconds=30.0))
+    group = group_of(make(tmp_path / "runs", "joint", hits=JOINT, steps=timed(30.0)))
     assert [path.name for path in figures(group, tmp_path, ("png",))] == ["cost.png"]
 
 
@@ -238,7 +243,7 @@ def test_names_cover_neither_each_other_nor_a_point():
 
 def test_report_draws_each_group_into_a_folder_of_its_own(tmp_path):
     for size in (64, 128):
-        make(tmp_path, "joint", run=f"size-{size}", evaluation={"size": size}, hits=JOINT, seconds=9.0)
+        make(tmp_path, "joint", run=f"size-{size}", evaluation={"size": size}, hits=JOINT, steps=timed(9.0))
     _, paths = report(tmp_path, formats=("png",))
     assert [path.name for path in paths] == ["cost.png"] * 2
     assert len({path.parent for path in paths}) == 2
@@ -246,7 +251,7 @@ def test_report_draws_each_group_into_a_folder_of_its_own(tmp_path):
 
 
 def test_figures_need_no_pyplot_and_leave_no_settings_behind(tmp_path):
-    make(tmp_path, seconds=9.0)
+    make(tmp_path, steps=timed(9.0))
     code = (
         "import sys, matplotlib; before = matplotlib.rcParams.copy()\n"
         f"from results.render import report; report({str(tmp_path)!r}, formats=('pdf',))\n"

@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 
 from protocols.errors import InputError
-from results.render import report, to_terminal
+from results.groups import group_runs, id_ranges
+from results.notes import notes
+from results.render import report
 from results.schema import SCHEMA_VERSION, Run, write_run
 from results.scores import class_forgetting, class_ious, curves, score
-from results.tables import group_runs, id_ranges, main_table, mean_and_std, notes, per_step_table
+from results.tables import main_table, per_class_table, per_group_table, per_step_table
+from results.terminal import to_terminal
 
 NAMES = ["background", "cat", "dog", "owl", "fox"]
 STEPS = [[1, 2], [3], [4]]
@@ -63,6 +66,11 @@ def make(store, method="mib", seed=0, hits=((90, 80), (60, 40, 50), (30, 20, 10,
         "evaluation": {"split": "val", "size": 64},
     } | changes
     return write_run(store / manifest["run"], manifest, slots, counts)
+
+
+def frame(table) -> pd.DataFrame:
+    """The raw numbers of a table, holes as NaN."""
+    return pd.DataFrame(table.records()).replace("", math.nan)
 
 
 JOINT = (None, None, (80, 70, 60, 90))
@@ -160,7 +168,7 @@ def test_label_0_is_no_class_where_the_dataset_says_so(tmp_path):
     assert score(run).old == pytest.approx(25)
     assert score(run).all == pytest.approx(25)
     assert score(run, "plop").old == pytest.approx((100 * 100 / 400 + 50) / 3)
-    table = main_table([run])
+    table = frame(main_table([run]))
     assert {"old 1-2", "new 3-4", "all 1-4"} <= set(table.columns)
 
 
@@ -171,7 +179,7 @@ def test_main_table_averages_over_seeds(tmp_path):
         make(tmp_path, "joint", seed=0, hits=JOINT),
         make(tmp_path, "finetune", seed=0, hits=((90, 80), (0, 0, 50), (0, 0, 0, 40))),
     ]
-    table = main_table(runs)
+    table = frame(main_table(runs))
     assert table["method"].tolist() == ["finetune", "mib", "joint"]  # the upper bound comes last
     assert table["seeds"].tolist() == [1, 2, 1]
     mib = table.iloc[1]
@@ -180,21 +188,49 @@ def test_main_table_averages_over_seeds(tmp_path):
     assert table.iloc[0][["new 3-4", "forgetting"]].tolist() == pytest.approx([20, (90 + 80 + 50) / 3])
     assert math.isnan(table.iloc[0]["new 3-4 std"])
     assert math.isnan(table.iloc[2]["avg"])
-    assert list(table.columns[3::2]) == ["old 0-2", "new 3-4", "all 0-4", "avg", "forgetting"]
-
-
-def test_mean_and_std():
-    assert mean_and_std([1, 2, 6]) == (3, pytest.approx(math.sqrt(7)))
-    assert np.isnan(mean_and_std([1, math.nan])).all()
+    measures = ["old 0-2", "new 3-4", "all 0-4", "avg", "harmonic", "forgetting"]
+    assert list(table.columns[table.columns.get_loc("seeds") + 1 :: 3]) == measures
+    assert mib["runs"] == "mib-r-0 mib-r-1"
+    means = [score(run) for run in runs[:2]]
+    by_seed = [2 * one.old * one.new / (one.old + one.new) for one in means]  # the mean of them, not that of the means
+    assert mib["harmonic"] == pytest.approx(sum(by_seed) / 2)
 
 
 def test_per_step_table(tmp_path):
     runs = [make(tmp_path), make(tmp_path, "joint", hits=JOINT)]
     table = per_step_table(runs)
-    assert table["learned"].tolist() == ["1-2", "3", "4"] * 2
-    assert table["step"].tolist() == [0, 1, 2] * 2
-    assert table["all"].tolist()[:3] == pytest.approx(score(runs[0]).steps)
-    assert np.isnan(table["all"][3:5]).all()
+    lines = frame(table)
+    assert lines["learned"].tolist() == ["1-2", "3", "4"]
+    assert lines["step"].tolist() == ["0", "1", "2"]
+    assert lines["all"].tolist() == pytest.approx(score(runs[0]).steps)
+    assert lines["method"].tolist() == ["mib"] * 3  # joint training has no steps
+    background = 100 / 200
+    assert table.below == (f"joint, all classes in one step: {100 * (background + 3.0) / 5:.1f}",)
+
+
+def test_per_class_table(tmp_path):
+    runs = [
+        make(tmp_path, absent=(2,)),
+        make(tmp_path, seed=1, absent=(2,), hits=((90, 80), (60, 40, 50), (40, 20, 10, 40))),
+        make(tmp_path, seed=2, absent=(2,), hits=((90, 80), None, None)),
+    ]
+    lines = frame(per_class_table(runs)).set_index("class")
+    assert lines.index.tolist() == NAMES
+    assert lines["iou"]["cat"] == pytest.approx(35) and lines["iou std"]["cat"] == pytest.approx(math.sqrt(50))
+    assert lines["iou"]["fox"] == pytest.approx(40)
+    assert math.isnan(lines["iou"]["dog"])  # no such pixel: a hole, not a zero
+    assert lines["seeds"].tolist() == [2] * 5
+    assert frame(per_class_table(runs, "mib"))["class"].tolist() == NAMES[1:]
+
+
+def test_per_group_table(tmp_path):
+    steps = {"class_names": [f"c{i}" for i in range(7)], "step_classes": [[1, 2], [3, 4], [5, 6]]}
+    hits = ((90, 80), (60, 40, 50, 50), (30, 20, 10, 40, 70, 90))
+    table = per_group_table([make(tmp_path, hits=hits, background_evaluated=False, **steps)])
+    line = frame(table).iloc[0]
+    groups = {"1-2 step 0": 25, "3-4 step 1": 25, "5-6 step 2": 80, "all 1-6": 260 / 6}
+    assert {name: line[name] for name in groups} == pytest.approx(groups)
+    assert per_group_table([make(tmp_path)]) is None  # a class at a time: the classes say it
 
 
 def test_recipes_of_one_method_are_never_averaged(tmp_path):
@@ -203,7 +239,7 @@ def test_recipes_of_one_method_are_never_averaged(tmp_path):
         make(tmp_path, recipe="aaaaaaa100", seed=1),
         make(tmp_path, recipe="aaaaaaa200", seed=2, hits=((0, 0), (0, 0, 0), (0, 0, 0, 0))),
     ]
-    table = main_table(runs)
+    table = frame(main_table(runs))
     assert table["method"].tolist() == ["mib [aaaaaaa1]", "mib [aaaaaaa2]"]
     assert table["seeds"].tolist() == [2, 1]
     assert table["new 3-4"].tolist() == pytest.approx([25, 0])
@@ -240,7 +276,7 @@ def test_incomplete_runs_do_not_enter_a_mean(tmp_path):
         make(tmp_path, seed=1, hits=((0, 0), None, None), status="running"),
         make(tmp_path, seed=2, hits=((0, 0), None, (0, 0, 0, 0)), status="running"),
     ]
-    table, steps = main_table(runs), per_step_table(runs)
+    table, steps = frame(main_table(runs)), frame(per_step_table(runs))
     assert table["seeds"].tolist() == [1]
     assert table["new 3-4"].tolist() == pytest.approx([25])
     assert steps["all"].tolist() == pytest.approx(score(runs[0]).steps)
@@ -255,9 +291,10 @@ def test_a_method_without_a_complete_run_shows_its_steps_and_holes(tmp_path):
         make(tmp_path, seed=1, hits=((70, 60), (50, 50, 50), None), status="failed", error="loss is NaN"),
         make(tmp_path, "joint", seed=0, hits=JOINT),
     ]
-    table, steps = main_table(runs), per_step_table(runs)
+    table, steps = frame(main_table(runs)), frame(per_step_table(runs))
     assert table["seeds"].tolist() == [0, 1]
-    assert np.isnan(table.iloc[0][["old 0-2", "new 3-4", "all 0-4", "avg", "forgetting"]].astype(float)).all()
+    measures = ["old 0-2", "new 3-4", "all 0-4", "avg", "harmonic", "forgetting"]
+    assert np.isnan(table.iloc[0][measures].astype(float)).all()
     assert steps["all"][1] == pytest.approx(100 * (0.4 + 1.5) / 4)  # of the run that got farthest
     assert math.isnan(steps["all"][2])
     text = notes(*group_runs(runs))
@@ -268,14 +305,15 @@ def test_a_method_without_a_complete_run_shows_its_steps_and_holes(tmp_path):
 def test_a_run_without_counts_is_a_row_of_holes_beside_the_others(tmp_path):
     runs = [make(tmp_path, hits=(), status="running"), make(tmp_path, "joint", hits=JOINT)]
     (group,) = group_runs(runs)
-    assert main_table(group.runs)["method"].tolist() == ["mib", "joint"]
+    assert frame(main_table(group.runs))["method"].tolist() == ["mib", "joint"]
+    assert per_step_table(group.runs).lines == ()
     assert "mib, seed 0: 0 of 3 steps; its finished steps are shown" in notes(group)
     assert "no run is complete" in notes(group_runs(runs[:1])[0])
 
 
 def test_a_seed_counts_once(tmp_path):
     runs = [make(tmp_path, run="first"), make(tmp_path, run="second"), make(tmp_path, seed=1, run="third")]
-    assert main_table(runs)["seeds"].tolist() == [2]
+    assert frame(main_table(runs))["seeds"].tolist() == [2]
     assert "mib, seed 0: second repeats first and is left out" in notes(*group_runs(runs))
 
 
@@ -287,13 +325,14 @@ def test_notes_say_what_a_reader_must_know(tmp_path):
         "track demo; network deeplab-tiny; initial weights none; data shapes",
         "evaluation: split val, size 64, 400 ground-truth pixels",
         "default convention: all val images, pixels of future classes ignored, background counted",
-        "mean ± sample standard deviation over seeds 0, 1",
+        "mean ± sample standard deviation over seeds 0, 1 (n = 2)",
+        "distinct base models: not recorded",
         "1 class absent from the ground truth, left out of the means: dog (2)",
     ):
         assert phrase in text
     assert "joint" not in text
     unequal = [*runs, make(tmp_path, "finetune", absent=(2,))]
-    assert "over seeds, which differ: finetune 0; mib 0, 1" in "\n".join(notes(*group_runs(unequal)))
+    assert "over seeds, which differ: 0 (finetune); 0, 1 (mib)" in "\n".join(notes(*group_runs(unequal)))
 
 
 def test_id_ranges():
@@ -329,7 +368,7 @@ def test_terminal_colour_is_on_request(tmp_path):
 
 def test_markup_in_names_is_text(tmp_path):
     run = make(tmp_path, label="mib-[red]x")
-    assert "mib-[red]x" in to_terminal(group_runs([run]))
+    assert "mib-[red]x" in to_terminal([main_table([run])])
 
 
 def test_report_names_what_it_leaves_out(tmp_path):
@@ -367,7 +406,7 @@ def test_a_report_prints_as_its_text_and_its_files(tmp_path):
     make(tmp_path)
     made = report(tmp_path, formats=("terminal", "csv"))
     assert str(made).startswith(made.text)
-    assert str(made).splitlines()[-2:] == [f"written: {path}" for path in made.paths]
+    assert str(made).splitlines()[-3:] == [f"written: {path}" for path in made.paths]
 
 
 def test_report_refuses_what_it_does_not_know(tmp_path):
@@ -387,6 +426,7 @@ def test_csv_files_carry_provenance_and_exact_numbers(tmp_path):
     assert [path.name for path in paths] == [
         "main-pets_2-1_overlapped_default_demo_deeplab-tiny_none_shapes.csv",
         "steps-pets_2-1_overlapped_default_demo_deeplab-tiny_none_shapes.csv",
+        "classes-pets_2-1_overlapped_default_demo_deeplab-tiny_none_shapes.csv",
     ]
     table = pd.read_csv(paths[0], keep_default_na=False, na_values=[""])
     assert table["protocol"].tolist() == ["pets_2-1"] * 2
@@ -394,14 +434,34 @@ def test_csv_files_carry_provenance_and_exact_numbers(tmp_path):
     assert table["pretrained"].tolist() == ["none"] * 2
     assert table["old 0-2"][0] == score(runs[0]).old
     assert math.isnan(table["forgetting"][1])
-    assert len(pd.read_csv(paths[1])) == 6
+    assert len(pd.read_csv(paths[1])) == 3
+    assert len(pd.read_csv(paths[2])) == 10
+
+
+def test_every_format_comes_from_the_same_tables(tmp_path):
+    store_of_many(tmp_path)
+    text, paths = report(tmp_path, formats=("terminal", "md", "csv", "latex"), convention="mib", explain=True)
+    by_name = {path.name: path.read_text() for path in paths}
+    assert {"report_mib.md", "report_mib.tex", "report_mib.bib"} <= by_name.keys()
+    kinds = {name.split("-")[0] for name in by_name if name.endswith("_mib.csv")}
+    assert kinds == {"main", "steps", "classes", "comparison"}
+    assert sum(name.startswith("tabular-") for name in by_name) == 4
+    assert "59.0 ± 1.0" in text and "| 59.0 ± 1.0 |" in by_name["report_mib.md"].replace("<u>", "").replace("</u>", "")
+    assert r"\underline{59.0} & \,$\pm$\,1.0" in by_name["report_mib.tex"]
+    assert "recipe 0123456789abcdef" in text and "mib convention" in text
+
+
+def test_explanation_alone(tmp_path):
+    make(tmp_path)
+    text, paths = report(tmp_path, formats=("csv",), explain=True)
+    assert text.startswith("pets_2-1 overlapped") and "mib-r-0" in text and len(paths) == 3
 
 
 def test_csv_of_groups_that_share_a_name_do_not_overwrite_each_other(tmp_path):
     for size in (64, 128, 256):
         make(tmp_path, run=f"size-{size}", evaluation={"size": size})
     text, paths = report(tmp_path, formats=("csv", "terminal"))
-    assert len({path for path in paths if path.parent == tmp_path / "reports"}) == 6
+    assert len({path for path in paths if path.parent == tmp_path / "reports"}) == 9
     assert all(path.exists() for path in paths)
-    assert [path.stem[-2:] for path in paths[::2]] == ["es", "-2", "-3"]
+    assert [path.stem[-2:] for path in paths[::3]] == ["es", "-2", "-3"]
     assert report(tmp_path).text == text  # the files are no runs

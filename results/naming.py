@@ -1,0 +1,38 @@
+"""Method names as papers write them, for what goes into a paper; variants keep their endings, other names stay."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from results.table import Line, Table
+
+NAMES = {
+    "finetune": "Fine-tuning", "joint": "Joint", "lwf": "LwF", "ilt": "ILT", "mib": "MiB", "plop": "PLOP",
+    "mbs": "MBS", "lbd": "LBD",
+}  # fmt: skip
+WORDS = ("finetune", "joint")  # names that are words of English too
+
+
+def as_in_papers(table: Table) -> Table:
+    """The table with its methods named as papers do, in lines, title and notes: "mib-no_init" is "MiB-no_init"."""
+    names = NAMES | {line.label: _named(line) for line in table.lines}
+    texts = {key: tuple(_in_text(text, names) for text in getattr(table, key)) for key in ("caption", "notes", "below")}
+    lines = tuple(replace(line, label=_named(line)) for line in table.lines)
+    return replace(table, title=_in_text(table.title, names), lines=lines, **texts)
+
+
+def _named(line: Line) -> str:
+    """The label of a line: its method's name as papers write it, and whatever follows it in the label."""
+    if line.method not in NAMES or not line.label.startswith(line.method):
+        return line.label
+    return NAMES[line.method] + line.label.removeprefix(line.method)
+
+
+def _in_text(text: str, names: Mapping[str, str]) -> str:
+    """The text with names replaced where they stand alone: not in paths, run ids and options such as mib.kd.
+
+    Words of English are names only where no other word follows.
+    """
+    longest_first = sorted(names, key=len, reverse=True)
+    choices = "|".join(re.escape(name) + (r"(?! \w)" if name in WORDS else "") for name in longest_first)
+    return re.sub(rf"(?<![\w./=-])({choices})(?![\w/=-]|\.\w)", lambda found: names[found[0]], text)
