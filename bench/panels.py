@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,12 +13,15 @@ from bench.evaluate import predict
 from bench.learner import Learner
 from bench.machine import Machine
 from bench.plan import RunPlan
+from bench.predictions import PALETTE
 from bench.progress import announce, counting
 from bench.recall import plan_of
 from bench.workspace import workspace_of
 from protocols import VOID, InputError
-from results.figures.panels import Panel
-from results.groups import Group, rows_of
+from results.figures.files import paper, write_figure
+from results.figures.panels import Panel, draw_panels
+from results.groups import Group, group_runs, rows_of
+from results.schema import read_runs
 
 RULE = "the images with the largest share of pixels that not all methods predict alike"
 
@@ -111,7 +115,21 @@ def _pass(
             yield picture, truth.numpy().astype(np.uint8), one.numpy().astype(np.uint8)
 
 
-def say(notes: Sequence[str]) -> None:
-    """Prints what a reader of the panels must know."""
-    for note in notes:
-        announce(f"panels: {note}")
+def write_panels(
+    store: str, protocol: str | None, folder: Path, formats: Sequence[str], count: int, ids: Sequence[str] = ()
+) -> list[Path]:
+    """Panels of every group of comparable runs in the store, as FOLDER/panels-GROUP.FORMAT; says how they were chosen.
+
+    protocol: only its runs. InputError: no runs, or no networks to load.
+    """
+    groups = [group for group in group_runs(read_runs(store)[0]) if protocol in (None, group["protocol"])]
+    paths = []
+    for group in groups:
+        made = panels_of(group, count, ids)
+        for note in made.notes:
+            announce(f"panels of {group.title}: {note}")
+        with paper():
+            figure = draw_panels(made.panels, group["class_names"], PALETTE)
+            name = group.stem("panels", "default")
+            paths += write_figure(figure, name, folder, formats, group.title, made.notes)
+    return paths

@@ -1,6 +1,9 @@
 """`bench report`: tables from the counts in a store. Loads no torch."""
 
 import argparse
+from pathlib import Path
+
+from protocols.errors import InputError
 
 FORMATS = (
     "terminal (default): the main tables; md, csv, latex: all tables, for notes, for other programs, and for papers; "
@@ -28,20 +31,39 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--out", metavar="PATH", help="folder for files (default: STORE/reports)")
     parser.add_argument("--explain", action="store_true", help="name the runs, seeds and commands behind each row")
+    parser.add_argument(
+        "--panels",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also N images with every prediction at the last step",
+    )
+    parser.add_argument("--images", metavar="A,B", help="the images of --panels (default: where methods differ)")
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from results.render import report
+    from results.render import FIGURES, report
 
+    formats = arguments.format.split(",")
+    if arguments.panels < 0:
+        raise InputError(f"--panels {arguments.panels}: give how many images, 1 or more")
     made = report(
         arguments.store,
         arguments.protocol,
-        arguments.format.split(","),
+        formats,
         arguments.convention,
         arguments.out,
         compare=arguments.compare is not None,
         explain=arguments.explain,
     )
     print(made)
+    if arguments.panels or arguments.images:
+        from bench.panels import write_panels  # loads torch
+
+        folder = Path(arguments.out or Path(arguments.store) / "reports")
+        kinds = [name for name in FIGURES if name in formats] or ["png"]
+        ids = arguments.images.split(",") if arguments.images else ()
+        for path in write_panels(arguments.store, arguments.protocol, folder, kinds, arguments.panels, ids):
+            print(f"written: {path}")
     return 0

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from protocols.errors import unknown
 from results.cost import hardware
 from results.figures.classes import forgetting_bars, heat_maps
+from results.figures.files import paper, write_figure
 from results.figures.scatter import cost, stability_plasticity
 from results.figures.series import series_of
 from results.figures.steps import over_steps
-from results.figures.style import PAPER
 from results.groups import Group, class_ranges
 from results.notes import notes
 from results.schema import write_atomically
@@ -36,22 +36,13 @@ def figures(group: Group, folder: Path, formats: Sequence[str] = FORMATS, conven
     for name in formats:
         if name not in FORMATS:
             raise unknown("figure format", name, FORMATS)
-    said = "; ".join(notes(group, convention))
-    metadata = {
-        "pdf": {"Title": group.title, "Subject": said, "CreationDate": None},
-        "png": {"Title": group.title, "Description": said, "Software": None},
-    }
-    paths = []
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever the reader's own matplotlibrc says
-        matplotlib.rcParams.update(PAPER)
-        for name, figure in _drawn(group, convention):
-            for kind in formats:
-                content = io.BytesIO()
-                figure.savefig(content, format=kind, metadata=metadata[kind])
-                paths.append(folder / f"{name}.{kind}")
-                write_atomically(paths[-1], content.getvalue())
-    return paths
+    said = notes(group, convention)
+    with paper():
+        return [
+            path
+            for name, figure in _drawn(group, convention)
+            for path in write_figure(figure, name, folder, formats, group.title, said)
+        ]
 
 
 def _drawn(group: Group, convention: str) -> Iterator[tuple[str, Figure]]:
