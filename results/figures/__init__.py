@@ -4,11 +4,9 @@
 hold the figures. Loads matplotlib, so this package is imported where figures are made, never by a table.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from protocols.errors import unknown
@@ -20,7 +18,6 @@ from results.figures.series import series_of
 from results.figures.steps import over_steps
 from results.groups import Group, class_ranges
 from results.notes import notes
-from results.schema import write_atomically
 
 FORMATS = ("png", "pdf")
 
