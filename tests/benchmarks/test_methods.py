@@ -15,6 +15,9 @@ from bench.train import loss_values
 from methods.base import Batch, cross_entropy
 
 BATCH, ROUNDS = 16, 15
+PAIRS = [
+    (name, backbone) for name in methods.names() if name != "joint" for backbone in methods.get(name).method.backbones
+]
 
 
 def batch(trial: Trial) -> Batch:
@@ -25,8 +28,7 @@ def batch(trial: Trial) -> Batch:
 
 
 @pytest.mark.benchmark(group="training step of an increment, 16 x 64 x 64")
-@pytest.mark.parametrize("backbone", ["deeplab", "segmenter"])
-@pytest.mark.parametrize("name", [name for name in methods.names() if name != "joint"])
+@pytest.mark.parametrize(("name", "backbone"), PAIRS)
 def test_a_training_step_beside_its_parts(benchmark, capsys, name, backbone):
     trial = Trial(methods.get(name), backbone)
     method = trial.trained(0)
