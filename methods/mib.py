@@ -9,9 +9,8 @@ Known deviations. The distillation divides by the number of old slots, as the of
 not. The cross-entropy is a mean over labelled pixels; official training has no others, because void is background there
 (train.void=background) and crops are never padded. The distillation is a mean over all pixels, padding included. In the
 sequential setting old labels count as background in the cross-entropy, which has no term for them. On the
-mask-transformer segmenter, which the paper does not have, new class tokens are copies of the background's, and the bias
-of the class-axis norm takes the place of the classifier's: that rule is ours, and keeps the probabilities only
-approximately.
+mask-transformer segmenter, which the paper does not have, new class tokens and their affine in the class-axis norm are
+copies of the background's, without lowering the background's bias: that rule is ours (see MaskTransformer.grow).
 """
 
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ class Mib(Method):
     Config = MibConfig
     summary = "unbiased cross-entropy and distillation, background initialisation"
     paper = "Cermelli et al., Modeling the Background for Incremental Learning in Semantic Segmentation, CVPR 2020"
+    version = 2  # 2: on the segmenter the background keeps its bias
     uses_teacher = True
     published = (
         *MIB_TRAINING,

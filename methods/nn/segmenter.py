@@ -17,7 +17,6 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer, 
 from torch import Tensor, nn
 
 from methods.nn import tiny_clip, weights
-from methods.nn.growing_head import background_initialisation
 from methods.nn.network import Network, Output
 from methods.nn.precision import full_precision
 from protocols.errors import InputError, unknown
@@ -78,11 +77,11 @@ class MaskTransformer(nn.Module):
 
         * "random": tokens from a truncated normal of std 0.02, affine (1, 0); always so in the first call.
         * "copy": tokens copied from the background, affine (1, 0): MBS.
-        * "background": tokens and affine weight copied from the background; the biases of the background and
-          of the new slots become its bias minus log(n_new + 1), as `background_initialisation` does for
-          linear classifiers. The background's share is then split evenly, as in MiB. This rule is the
-          benchmark's, and unlike there p(background or new) is kept only nearly: further tokens change the
-          attention and the statistics of the norm.
+        * "background": tokens and affine copied from the background. Its probability is shared out evenly, as by MiB's
+          rule for linear classifiers, which also lowers all shares by log(n_new + 1) so that together they are what
+          the background was. That is not done here, and the rule is the benchmark's: logits that are normalised
+          over the classes cannot grow back what the background's bias loses, which is log 2 at every step of one
+          class, and after a few steps the background is predicted nowhere.
 
         Raises InputError for another `init`, and for a first call with fewer than 2 slots.
         """
@@ -98,10 +97,7 @@ class MaskTransformer(nn.Module):
         if init != "random":
             tokens = self.class_tokens[0].expand(n_new, -1).clone()
         if init == "background":
-            n_before = self.n_slots
-            _, split = background_initialisation(self.tokens, torch.cat(list(self.norm_bias)), n_new)
-            weight, bias = self.norm_weight[0].expand(n_new).clone(), split[n_before:].clone()
-            self.norm_bias[0].copy_(split[:1])
+            weight, bias = (entries[0].expand(n_new).clone() for entries in (self.norm_weight, self.norm_bias))
         self._append(tokens, weight, bias)
 
     def _random(self, n: int) -> tuple[Tensor, Tensor, Tensor]:

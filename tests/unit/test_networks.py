@@ -91,14 +91,13 @@ def grown_segmenter(init):
     return network, before
 
 
-def test_segmenter_background_initialisation_shares_the_bias_of_the_background():
+def test_segmenter_background_initialisation_copies_the_background_and_leaves_it_alone():
     network, before = grown_segmenter("background")
-    decoder, share = network.decoder, before["norm_bias.0"] - math.log(3)
+    decoder = network.decoder
     assert torch.equal(decoder.class_tokens[2], before["class_tokens.0"].expand(2, -1))
     assert torch.equal(decoder.norm_weight[2], before["norm_weight.0"].expand(2))
-    torch.testing.assert_close(decoder.norm_bias[2], share.expand(2))
-    torch.testing.assert_close(decoder.norm_bias[0], share)
-    for key in ("class_tokens.1", "norm_weight.1", "norm_bias.1", "class_tokens.0"):
+    assert torch.equal(decoder.norm_bias[2], before["norm_bias.0"].expand(2))
+    for key in ("class_tokens.1", "norm_weight.1", "norm_bias.1", "class_tokens.0", "norm_weight.0", "norm_bias.0"):
         assert torch.equal(decoder.state_dict()[key], before[key])
     after = logits(network)
     torch.testing.assert_close(after[:, 4:], after[:, :1].expand(-1, 2, -1, -1), rtol=1e-3, atol=1e-3)
