@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from bench.cache import CorruptEntry
-from bench.data.views import make_eval_loader
+from bench.data.views import Batches, make_eval_loader
 from bench.evaluate import predict
 from bench.learner import Learner
 from bench.machine import Machine
@@ -54,13 +53,20 @@ def panels_of(group: Group, count: int, ids: Sequence[str] = ()) -> Panels:
     if unknown_ids:
         raise InputError(f"{unknown_ids[0]} is no evaluated image: choose from {names[0]} ... {names[-1]}")
     rows = np.array([names.index(name) for name in ids]) if ids else _disagreement(plans)[:count]
-    shown = {label: np.stack([slots for _, _, slots in _pass(plan, rows)]) for label, plan in plans.items()}
+    shown = {label: [slots for _, slots in _pass(plan, rows)] for label, plan in plans.items()}
     slot_ids = np.full(256, VOID, dtype=np.uint8)
     slot_ids[: len(first.spec.protocol.slot_ids)] = first.spec.protocol.slot_ids
-    images = list(_pass(first, rows, pictures=True))
+    pictures = (
+        (image, truth) for raw in _loader(first, rows) for image, truth in zip(raw.images, raw.labels, strict=True)
+    )
     panels = [
-        Panel(names[row], image, slot_ids[truth], {label: slot_ids[slots[place]] for label, slots in shown.items()})
-        for place, (row, (image, truth, _)) in enumerate(zip(rows, images, strict=True))
+        Panel(
+            names[row],
+            image.permute(1, 2, 0).numpy(),
+            slot_ids[truth.numpy()],
+            {label: slot_ids[slots[place]] for label, slots in shown.items()},
+        )
+        for place, (row, (image, truth)) in enumerate(zip(rows, pictures, strict=True))
     ]
     seeds = sorted({plan.spec.seed for plan in plans.values()})
     how = "images as asked for" if ids else f"chosen by rule: {RULE}"
@@ -80,7 +86,7 @@ def _disagreement(plans: dict[str, RunPlan]) -> np.ndarray:
     differ: list[np.ndarray] = []
     for label, plan in plans.items():
         with counting(f"predictions of {label}") as progress:
-            for place, (_, truth, slots) in enumerate(_pass(plan)):
+            for place, (truth, slots) in enumerate(_pass(plan)):
                 if len(reference) == place:
                     reference.append(slots)
                     differ.append(np.zeros(slots.shape, dtype=bool))
@@ -89,30 +95,24 @@ def _disagreement(plans: dict[str, RunPlan]) -> np.ndarray:
     return np.argsort([-pixels.mean() for pixels in differ], kind="stable")
 
 
-def _pass(
-    plan: RunPlan, rows: np.ndarray | None = None, pictures: bool = False
-) -> Iterator[tuple[np.ndarray | None, np.ndarray, np.ndarray]]:
-    """Image (H, W, 3) uint8 (only with `pictures`), ground truth and predicted slots (H, W) uint8 of each image."""
-    section, machine = plan.spec.config.evaluation, Machine.of(plan.spec.config)
-    view = (
-        plan.evaluation_view
-        if rows is None
-        else replace(plan.evaluation_view, indices=plan.evaluation_view.indices[rows])
-    )
+def _pass(plan: RunPlan, rows: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Ground truth and predicted slots, uint8 (H, W) each, of the evaluated images in `rows` (None: of all)."""
+    machine = Machine.of(plan.spec.config)
     try:
         method = Learner(plan, workspace_of(plan.spec.config.store).cache, machine).hold(len(plan.steps) - 1)
     except CorruptEntry as fault:
         raise InputError(f"{fault}: run the command of {plan.run_id} again") from fault
     normalise = machine.normaliser(method.network.mean, method.network.std)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (method.network.mean, method.network.std))
-    loader = make_eval_loader(view, section.size, section.batch, workers=machine.workers or 0)
-    for batch, slots in predict(method, loader, machine, normalise):
-        for image, truth, one in zip(batch.images.cpu().float(), batch.labels.cpu(), slots.cpu(), strict=True):
-            picture = None
-            if pictures:
-                pixels = ((image * std + mean) * 255).round().clamp(0, 255).byte()
-                picture = pixels.permute(1, 2, 0).numpy()
-            yield picture, truth.numpy().astype(np.uint8), one.numpy().astype(np.uint8)
+    for batch, slots in predict(method, _loader(plan, rows), machine, normalise):
+        for truth, one in zip(batch.labels.cpu().numpy(), slots.cpu().numpy(), strict=True):
+            yield truth.astype(np.uint8), one.astype(np.uint8)
+
+
+def _loader(plan: RunPlan, rows: np.ndarray | None) -> Batches:
+    """The evaluated images in `rows` (None: all) as the engine evaluates them."""
+    view, section = plan.evaluation_view, plan.spec.config.evaluation
+    chosen = view if rows is None else replace(view, indices=view.indices[rows])
+    return make_eval_loader(chosen, section.size, section.batch, workers=plan.spec.config.workers or 0)
 
 
 def write_panels(

@@ -19,6 +19,7 @@ NaN). The official training pads with background (train.padding=background) and 
 validation score; the benchmark always keeps the last iteration.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,11 @@ def selective_pseudo_labels(
         return pseudo
     doubtful = background & ~sure & (probabilities[:, 0] < probabilities[:, 1:].sum(dim=1))
     return pseudo.masked_fill(doubtful, VOID)
+
+
+def patch_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Labels (B, H, W) of slots at the resolution of the patches, int64 (B, h, w) with size = (h, w); nearest."""
+    return F.interpolate(labels[:, None].float(), size=tuple(size), mode="nearest")[:, 0].long()
 
 
 @torch.no_grad()
@@ -136,8 +142,7 @@ class Mbs(Method):
         """Distance of the patch features, weighted by patch."""
         if self.config.adaptive:
             size = old.logits.shape[2:]
-            patch_labels = F.interpolate(labels[:, None].float(), size=size, mode="nearest")[:, 0]
-            weights = patch_weights(old.logits, patch_labels, self.step.n_old_slots)
+            weights = patch_weights(old.logits, patch_labels(labels, size), self.step.n_old_slots)
         else:
             weights = torch.ones_like(old.logits[:, 0])
         features, old_features = (output.features.flatten(2).mT for output in (new, old))  # (B, N, D)

@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from methods.base import BaseRecipe, Batch, Method, Term, cross_entropy
 from methods.lbd.background import kmeans, separation
 from methods.lbd.config import LbdConfig
 from methods.lbd.network import LbdNetwork, LbdOutput
 from methods.lbd.prototypes import lpd_loss
-from methods.mbs import patch_weights, selective_pseudo_labels
+from methods.mbs import patch_labels, patch_weights, selective_pseudo_labels
 from methods.nn.clip import DenseClip
 from methods.nn.losses import label_guided_distillation, unbiased_cross_entropy, unbiased_distillation
 from methods.nn.mbs_losses import weighted_squares
@@ -170,7 +170,7 @@ class Lbd(Method):
     ) -> dict[str, Term]:
         """MBS's terms: selective pseudo-labels `known`, features and outputs distilled."""
         config = self.config
-        weights = patch_weights(old.logits, patch_labels(known, old.logits), self.step.n_old_slots).flatten(1)
+        weights = patch_weights(old.logits, patch_labels(known, old.logits.shape[2:]), self.step.n_old_slots).flatten(1)
         width = new.decoded.shape[2]
         unit = width**0.5 if new.decoded_classes is None else 1.0  # unit features to entries of about one
         patches = Term(*weighted_squares(new.decoded * unit, old.decoded * unit, weights), config.fd)
@@ -203,7 +203,7 @@ class Lbd(Method):
                 features = F.normalize(new.decoded.float(), dim=2)
                 anchors = F.normalize(new.decoded_classes.float().mean(dim=0), dim=1)
                 backgrounds, classes = anchors.split([len(backgrounds), len(classes)])
-            patches = patch_labels(labels, new.logits).flatten(1)
+            patches = patch_labels(labels, new.logits.shape[2:]).flatten(1)
             parts = separation(features, patches, classes, backgrounds, n_old, self.network.temperature)
             extra = config.mmbd_weight * config.mmbd_extra
             terms["mmbd_fg"] = Term(parts.foreground, parts.n_foreground, config.mmbd_weight)
@@ -222,17 +222,11 @@ class Lbd(Method):
             if self.teacher is not None:  # what it knows is no background
                 labels = selective_pseudo_labels(self.teacher_logits(batch.images), labels, self.config.threshold)
             grid = [side // self.network.clip.patch for side in batch.images.shape[2:]]
-            labels = F.interpolate(labels[:, None].float(), size=grid, mode="nearest")
-            found.append(features[labels.flatten(1) == 0])
+            found.append(features[patch_labels(labels, grid).flatten(1) == 0])
             images += len(features)
             if images >= KMEANS_IMAGES:
                 break
         return torch.cat(found)
-
-
-def patch_labels(labels: Tensor, logits: Tensor) -> Tensor:
-    """Labels (B, H, W) at the resolution of the patches, (B, h, w): those of logits (B, K, h, w); nearest."""
-    return F.interpolate(labels[:, None].float(), size=logits.shape[2:], mode="nearest")[:, 0].long()
 
 
 def _choose_trained(clip: DenseClip, config: LbdConfig) -> None:
@@ -240,12 +234,9 @@ def _choose_trained(clip: DenseClip, config: LbdConfig) -> None:
     if config.encoder_tune == "full":
         return
     clip.requires_grad_(False)
-    visual = clip.visual
-    parts: list[nn.Module] = []
     if config.encoder_tune == "last_k":
-        parts = [*visual.transformer.resblocks[-config.encoder_last :], visual.ln_post]
-        visual.proj.requires_grad_(True)
-    for part in parts:
-        part.requires_grad_(True)
+        visual = clip.visual
+        for part in (*visual.transformer.resblocks[-config.encoder_last :], visual.ln_post, visual.proj):
+            part.requires_grad_(True)
     if clip.visual_prompts is not None:  # whatever else is frozen: they start as noise
         clip.visual_prompts.requires_grad_(True)
