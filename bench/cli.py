@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from bench import interruption
 from bench.commands import ablate, cache, check, list_, plan, predict, report, run, score
 from protocols.errors import InputError
 
@@ -53,13 +54,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. Exit codes: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
+    """Runs one command. Exit codes: 0 done, 1 a run failed, 2 wrong input, 130 interrupted, 143 ended by SIGTERM."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun: only errors of PyTorch's own, which says much otherwise
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         arguments = parse(argv)
         return arguments.execute(arguments)
     except InputError as fault:
         print(f"bench: {fault}", file=sys.stderr)
         return 2
+    except interruption.Stopped as ended:  # it has said so itself
+        return ended.code
     except KeyboardInterrupt:
         print("bench: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

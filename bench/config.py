@@ -131,6 +131,11 @@ def register(references: Sequence[str] = ()) -> list[str]:
     return sorted(_keys(OmegaConf.structured(schema)))
 
 
+def unregister() -> None:
+    """Takes the schema back, whose classes another process may not be able to import: it declares its own."""
+    ConfigStore.instance().repo.pop("schema.yaml", None)
+
+
 def expand(overrides: Sequence[str]) -> list[list[str]]:
     """Every combination of swept values (`seed=0,1`), one list of overrides a run, in the order Hydra would run
     them."""

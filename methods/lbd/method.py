@@ -31,6 +31,7 @@ from methods.nn.losses import label_guided_distillation, unbiased_cross_entropy,
 from methods.nn.mbs_losses import weighted_squares
 from methods.nn.network import upsample
 from methods.nn.precision import full_precision
+from methods.nn.whole_batch import mean_over_images
 from methods.published import MBS_TRAINING, Published
 from protocols.protocol import VOID, Step
 
@@ -201,7 +202,7 @@ class Lbd(Method):
             features, classes, backgrounds = new.patches, new.prototypes, new.backgrounds
             if config.mmbd_on == "decoded":
                 features = F.normalize(new.decoded.float(), dim=2)
-                anchors = F.normalize(new.decoded_classes.float().mean(dim=0), dim=1)
+                anchors = F.normalize(mean_over_images(new.decoded_classes.float()), dim=1)
                 backgrounds, classes = anchors.split([len(backgrounds), len(classes)])
             patches = patch_labels(labels, new.logits.shape[2:]).flatten(1)
             parts = separation(features, patches, classes, backgrounds, n_old, self.network.temperature)
