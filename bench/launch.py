@@ -14,13 +14,14 @@ from pathlib import Path
 import hydra
 import torch
 from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
 
 from bench import distributed, interruption
 from bench.ablation import check_one_recipe_each, variants_of
 from bench.commands.arguments import quoted
-from bench.config import configurations, runs, unregister
+from bench.config import configurations, one_line, runs, unregister
 from bench.engine import Engine, Outcome
 from bench.launchers import Launcher
 from bench.machine import Machine
@@ -78,10 +79,11 @@ def prepare(overrides: Sequence[str], references: Sequence[str]) -> Prepared:
     return Prepared(workspace, list(plans.values()), list(described.values()), skipped)
 
 
-def check_networks(plans: Sequence[RunPlan], machine: Machine) -> None:
+def check_networks(plans: Sequence[RunPlan]) -> None:
     """Builds every network once, for training and for evaluation, so that what does not fit is known at the start."""
+    device = Machine.of(plans[0].spec.config).device
     for network, size in {(plan.spec.network, plan.spec.config.evaluation.size) for plan in plans}:
-        distributed.check_network(build(network), machine.device)
+        distributed.check_network(build(network), device)
         with torch.device("meta"):
             build(replace(network, pretrained="none", image_size=size))
 
@@ -96,7 +98,7 @@ def launch(overrides: Sequence[str], references: Sequence[str], launcher: Launch
         for outcome in outcomes:
             print(f"  {outcome.run_id}")
 
-    return _launch(overrides, references, launcher, lambda prepared: None, show)
+    return _launch(overrides, references, launcher, show)
 
 
 def launch_ablation(
@@ -124,20 +126,26 @@ def launch_ablation(
     def check(prepared: Prepared) -> None:
         check_one_recipe_each([plan.spec for plan in prepared.plans])
 
-    return _launch(overrides, references, launcher, check, show)
+    return _launch(overrides, references, launcher, show, check)
 
 
 def _launch(
     overrides: Sequence[str],
     references: Sequence[str],
     launcher: Launcher,
-    check: Callable[[Prepared], None],
     show: Callable[[Prepared, list[Outcome]], None],
+    check: Callable[[Prepared], None] = lambda prepared: None,
 ) -> int:
     """Prepares, checks, runs and shows; on several processes rank 0 alone shows."""
-    with distributed.session():
-        prepared = distributed.main_first(lambda: prepare(overrides, references))
+
+    def ready() -> Prepared:
+        prepared = prepare(overrides, references)
         check(prepared)
+        check_networks(prepared.plans)
+        return prepared
+
+    with distributed.session():
+        prepared = distributed.main_first(ready)
         outcomes = run_all(prepared, references, launcher)
         if distributed.rank() == 0:
             show(prepared, outcomes)
@@ -146,8 +154,6 @@ def _launch(
 
 def run_all(prepared: Prepared, references: Sequence[str], launcher: Launcher) -> list[Outcome]:
     """Trains and evaluates every prepared run, and says how each ended."""
-    config = prepared.plans[0].spec.config
-    check_networks(prepared.plans, Machine.of(config))
     speaks = distributed.rank() == 0
     for spec, why in prepared.skipped if speaks else ():
         announce(f"skipped {spec.found.label} on {spec.protocol.name}: {why}")
@@ -192,6 +198,8 @@ def multirun(prepared: Prepared, references: Sequence[str], launcher: Launcher) 
         try:
             with interruption.obeyed(farewell), _as_arguments(arguments):
                 hydra.main(version_base="1.3", config_path=None, config_name="jobs")(job)()
+        except HydraException as fault:
+            raise InputError(f"--launcher {launcher.name}: {one_line(fault)}") from fault
         except Exception as fault:
             if launcher.here:
                 raise
