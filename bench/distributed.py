@@ -9,6 +9,7 @@ store and writes to it; the others learn from it what it found.
 import inspect
 import os
 import pickle
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -116,7 +117,7 @@ def leave(fault: Exception, message: str, code: int) -> None:
     connections break, and torchrun stops them."""
     lost = isinstance(fault, dist.DistError) or any(word in str(fault) for word in ("gloo", "Gloo", "NCCL"))
     reason = "another process of this run ended, see its message" if lost else message
-    print(f"bench: process {rank()} of {world()} ends: {reason}", flush=True)
+    print(f"bench: process {rank()} of {world()} ends: {reason}", file=sys.stderr, flush=True)
     raise SystemExit(code) from fault
 
 
@@ -221,9 +222,7 @@ def parallel(method: Method) -> Callable[..., dict[str, Term | Tensor]]:
         return method
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     keep_buffers = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
-    wrapped = DistributedDataParallel(
-        method, find_unused_parameters=True, gradient_as_bucket_view=True, **keep_buffers
-    )
+    wrapped = DistributedDataParallel(method, find_unused_parameters=True, gradient_as_bucket_view=True, **keep_buffers)
     wrapped.register_comm_hook(None, _add_up)
     return wrapped
 

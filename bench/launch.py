@@ -101,9 +101,7 @@ def launch(overrides: Sequence[str], references: Sequence[str], launcher: Launch
     return _launch(overrides, references, launcher, show)
 
 
-def launch_ablation(
-    overrides: Sequence[str], references: Sequence[str], convention: str, launcher: Launcher
-) -> int:
+def launch_ablation(overrides: Sequence[str], references: Sequence[str], convention: str, launcher: Launcher) -> int:
     """Runs a method and its variants, prints the table of what each of them changes, and writes it to files."""
     convention_named(convention)
 

@@ -50,8 +50,8 @@ def losses(run: Run) -> list[dict[str, float]]:
 
 
 def test_two_processes_have_the_losses_of_one_and_its_counts_from_its_weights(bench, torchrun, tmp_path):
-    """Losses within 1e-4 (rounding, through a few iterations), in parts of a batch, too; counts exactly. PLOP has a pass
-    before the step, LBD here a mean over the whole batch within a loss; `bench check` holds all methods to it."""
+    """Losses within 1e-4 (rounding, through a few iterations), in parts of a batch, too; counts exactly. PLOP has a
+    pass before the step, LBD here a mean over the whole batch within a loss; `bench check` holds all methods to it."""
     words = arguments("plop,lbd", "lbd.mmbd_on=decoded", "train.accumulate=2")
     assert bench(*words, "store=one")[0] == 0
     output, _ = (process := torchrun(*words, "store=two")).communicate(timeout=240)
