@@ -19,6 +19,7 @@ from protocols import VOID, InputError
 from results.figures.files import Drawn, paper, rendered
 from results.figures.panels import Panel, draw_panels
 from results.groups import Group, rows_of
+from results.naming import named
 
 RULE = "the images with the largest share of pixels that not all methods predict alike"
 
@@ -132,8 +133,13 @@ def draw_groups(
             continue
         for note in made.notes:
             announce(f"panels of {group.title}: {note}")
+        names = {row.label: named(row["method"], row.label) for row in rows_of(group)}
+        shown = [
+            replace(panel, predictions={names[label]: ids for label, ids in panel.predictions.items()})
+            for panel in made.panels
+        ]
         with paper():
-            figure = draw_panels(made.panels, group["class_names"], PALETTE)
+            figure = draw_panels(shown, group["class_names"], PALETTE)
             drawn.append([rendered(figure, "panels", _says(made), formats, group.title, made.notes)])
     if not any(drawn):
         raise InputError("; ".join(faults))

@@ -53,7 +53,7 @@ def test_the_page_holds_the_tables_of_the_other_formats_and_all_figures(tmp_path
     titles = [escape(as_in_papers(table).title) for table in tables]
     assert re.findall(r"<h3 id=[^>]*>(.*)</h3>", text) == titles
     assert len([table for table in elements.all("table") if table.get("class") == "sortable"]) == len(tables) == 10
-    assert "59.5<span" in text and "± 0.7" in text  # MiB's 60 and 59 after step 0 of the first protocol
+    assert '<u>59.5</u><span class="spread"> ± 0.7</span>' in text  # new classes of MiB, 60 and 59, second to LBD
     assert len(elements.all("img")) == 9 + 8  # no times are recorded for the second protocol
     assert all(image["alt"] and image["src"].startswith("data:image/webp;base64,") for image in elements.all("img"))
     assert elements.all("section")[-1]["id"] == "across"
