@@ -135,7 +135,7 @@ def draw_groups(
             announce(f"panels of {group.title}: {note}")
         names = {row.label: named(row["method"], row.label) for row in rows_of(group)}
         shown = [
-            replace(panel, predictions={names[label]: ids for label, ids in panel.predictions.items()})
+            replace(panel, predictions={names[label]: found for label, found in panel.predictions.items()})
             for panel in made.panels
         ]
         with paper():

@@ -22,7 +22,8 @@ from results.schema import read_run
 def write_predictions(run: Path, out: Path) -> None:
     """Writes the label map of every evaluated image at every step of the run in `run` to out/step_XX/<image>.png.
 
-    Joint training has one folder, out/joint. The maps hold class ids and have the size of the evaluation. Nothing is at `out` before all are written.
+    Joint training has one folder, out/joint. The maps hold class ids and have the size of the evaluation. Nothing is
+    at `out` before all are written.
     InputError: no such run, a step that is not in the cache (any more), or `out` exists.
     """
     if out.exists():
