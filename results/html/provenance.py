@@ -70,10 +70,10 @@ def _distinct(title: str, texts: Iterable[str]) -> list[str]:
 
 
 def _configuration(row: Row) -> list[str]:
-    """What all runs of a row were configured with, but for the seed."""
+    """What all runs of a row were configured with: the seed is said above, and where they are stored is no matter."""
     recorded = row.used[0].manifest.get("config")
     if not isinstance(recorded, dict):
         return []
-    shared = {key: value for key, value in recorded.items() if key != "seed"}
+    shared = {key: value for key, value in recorded.items() if key not in ("seed", "store")}
     text = json.dumps(shared, indent=1, ensure_ascii=False)
     return [f"<details><summary>Configuration</summary><pre>{escape(text)}</pre></details>"]
