@@ -70,7 +70,7 @@ def _distinct(title: str, texts: Iterable[str]) -> list[str]:
 
 
 def _configuration(row: Row) -> list[str]:
-    """What all runs of a row were configured with: the seed is said above, and where they are stored is no matter."""
+    """What all runs of a row were configured with, but for the seed and for where they are stored."""
     recorded = row.used[0].manifest.get("config")
     if not isinstance(recorded, dict):
         return []
