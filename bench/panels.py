@@ -150,4 +150,4 @@ def draw_groups(
 
 def _says(made: Panels) -> str:
     names = ", ".join(panel.name for panel in made.panels)
-    return f"Image, ground truth and predictions at the last step: {names}. {'; '.join(made.notes)}."
+    return f"Image, ground truth and predictions at the last step: {names} ({'; '.join(made.notes)})."

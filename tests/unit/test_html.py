@@ -137,8 +137,8 @@ def test_a_table_by_hand():
 
 def test_the_runs_behind_a_row_can_be_made_again(tmp_path):
     known = {
-        "command": "/somewhere/.venv/bin/bench run --methods mib", "git_revision": "abc123", "config": {"batch": 8, "store": "/somewhere/runs"},
-        "versions": {"torch": "2.8"}, "recipe": "f" * 64,
+        "command": "/somewhere/.venv/bin/bench run --methods mib", "git_revision": "abc123",
+        "config": {"batch": 8, "store": "/somewhere/runs"}, "versions": {"torch": "2.8"}, "recipe": "f" * 64,
     }  # fmt: skip
     runs = [make(tmp_path, seed=seed, **known) for seed in (0, 1)]
     runs.append(make(tmp_path, seed=2, hits=((90, 80), None, None), **known))
