@@ -14,6 +14,7 @@ from results.groups import Group, id_ranges
 
 LINE = 1.2 * FONT * POINT  # inches from one class name to the next
 WIDEST_ROW = 7  # heat maps side by side
+LONGEST_NAME = 24  # characters of a class name on an axis
 MOST_BARS = 8  # panels of bars below each other
 
 
@@ -101,7 +102,8 @@ def _class_ticks(group: Group, slots: range, room: float) -> tuple[list[float], 
     """
     run = group.runs[0]
     if len(slots) <= NAMED_CLASSES:
-        return list(slots), [group["class_names"][run.slot_ids[slot]] for slot in slots]
+        names = (group["class_names"][run.slot_ids[slot]] for slot in slots)
+        return list(slots), [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
     places: list[float] = []
     labels = []
     for step in range(run.n_steps):
