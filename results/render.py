@@ -77,10 +77,13 @@ def report(
 
 
 def short_tables(group: Group, convention: str = "default", compare: bool = False) -> list[Table]:
-    """The tables for a terminal: main, per step if there are several, and beside published numbers if asked for."""
+    """The tables for a terminal: main, per step if there are several, per group of classes where that says more, and
+    beside published numbers if asked for."""
     tables = [main_table(group.runs, convention)]
     steps = per_step_table(group.runs, convention) if len(group["step_classes"]) > 1 else None
     tables += [steps] if steps and steps.lines else []
+    groups = per_group_table(group.runs, convention)
+    tables += [groups] if groups else []
     return tables + ([published_table(group.runs, convention)] if compare else [])
 
 
@@ -88,9 +91,7 @@ def all_tables(groups: Sequence[Group], convention: str = "default", compare: bo
     """Every table: those of each group, then those that set several protocols side by side."""
     tables = []
     for group in groups:
-        more = [
-            make(group.runs, convention) for make in (per_group_table, per_class_table, comparison_table, cost_table)
-        ]
+        more = [make(group.runs, convention) for make in (per_class_table, comparison_table, cost_table)]
         tables += [*short_tables(group, convention, compare), *(table for table in more if table)]
     return tables + [protocols_table(some, convention) for some in sets_of_protocols(groups)]
 
