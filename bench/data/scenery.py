@@ -36,9 +36,7 @@ class Draws:
         return int(self._random() * n)
 
 
-def tones(
-    draws: Draws, hue: float, saturation: Range, value: Range, contrast: Range
-) -> tuple[np.ndarray, np.ndarray]:
+def tones(draws: Draws, hue: float, saturation: Range, value: Range, contrast: Range) -> tuple[np.ndarray, np.ndarray]:
     """The two tones of a texture, RGB float32 (3,) each: a colour of that hue (in turns), and a darker one."""
     first = colour(hue, draws.between(*saturation), draws.between(*value))
     return first, first * np.float32(1.0 - draws.between(*contrast))

@@ -62,7 +62,8 @@ def heat_maps(series: Sequence[Series], group: Group) -> Figure | None:
 def forgetting_bars(series: Sequence[Series], group: Group) -> Figure | None:
     """Forgetting of every foreground class learned before the last step: a panel of bars for each method.
 
-    Classes stand in the order learned; where they are too many to be named, lines part those of different steps. Mean over seeds, with a whisker of one standard deviation either side. None where there is no forgetting.
+    Classes stand in the order learned; where they are too many to be named, lines part those of different steps.
+    Mean over seeds, with a whisker of one standard deviation either side. None where there is no forgetting.
     """
     drawn = [one for one in series if not np.isnan(one.forgetting).all()]
     if not drawn:

@@ -1,4 +1,4 @@
-"""Rendered scenes with the classes of VOC: what they hold, that they stay what they are, and that they are as hard as they claim."""
+"""Rendered scenes with VOC's classes: what they hold, that they stay what they are, and are as hard as they claim."""
 
 from dataclasses import replace
 from hashlib import sha256
