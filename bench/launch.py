@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from bench.ablation import check_one_recipe_each, variants_of
-from bench.config import configurations, runs
+from bench.config import configurations, expand, runs
 from bench.engine import Engine, Outcome
 from bench.machine import Machine
 from bench.manifest import COMMAND
@@ -107,11 +107,12 @@ def run_all(prepared: Prepared, overrides: Sequence[str]) -> list[Outcome]:
     check_networks(prepared.plans)
     for spec, why in prepared.skipped:
         announce(f"skipped {spec.found.label} on {spec.protocol.name}: {why}")
-    if "track=paper" in overrides:  # recipes differ by method and protocol, which one sweep cannot say
-        for run in runs(overrides):
-            multirun(run)
-    else:
+    each = runs(overrides)
+    if each == expand(overrides):
         multirun(overrides)
+    else:  # recipes differ by method and protocol, which one sweep cannot say
+        for run in each:
+            multirun(run)
     outcomes = [_outcomes[plan.run_id] for plan in prepared.plans]
     for outcome in outcomes:
         if outcome.error:

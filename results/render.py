@@ -91,17 +91,19 @@ def report(
 
 
 def short_tables(group: Group, convention: str = "default", compare: bool = False) -> list[Table]:
-    """The tables for a terminal: main, per step if there are several, and beside published numbers if asked for."""
+    """The tables for a terminal: main, per step if there are several, per group of classes where that says more, and
+    beside published numbers if asked for."""
     tables = [main_table(group.runs, convention)]
     steps = per_step_table(group.runs, convention) if len(group["step_classes"]) > 1 else None
     tables += [steps] if steps and steps.lines else []
+    groups = per_group_table(group.runs, convention)
+    tables += [groups] if groups else []
     return tables + ([published_table(group.runs, convention)] if compare else [])
 
 
 def group_tables(group: Group, convention: str = "default", compare: bool = False) -> list[Table]:
     """All tables of a group."""
-    makers = (per_group_table, per_class_table, comparison_table, cost_table)
-    more = [make(group.runs, convention) for make in makers]
+    more = [make(group.runs, convention) for make in (per_class_table, comparison_table, cost_table)]
     return [*short_tables(group, convention, compare), *(table for table in more if table)]
 
 

@@ -34,7 +34,7 @@ def test_panels_of_named_images_are_those_the_engine_evaluates(bench, tmp_path):
     assert bench(*run_arguments("finetune"))[0] == 0
     made = panels_of(group(tmp_path), 0, ["shapes_val_00003", "shapes_val_00001"])
     assert [panel.name for panel in made.panels] == ["shapes_val_00003", "shapes_val_00001"]
-    from bench.data.shapes import render
+    from bench.data.voc_scenes import render
 
     image, mask = render("val", 3, 32)
     assert np.array_equal(made.panels[0].truth, mask)

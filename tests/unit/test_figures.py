@@ -152,6 +152,9 @@ def test_many_classes_are_named_by_the_ids_of_their_steps(tmp_path):
     axes = heat_maps(series_of(group), group).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1-30", "31-45", "46-60"]
     assert axes.get_yticks().tolist() == [15.5, 38, 53]
+    bars = forgetting_bars(series_of(group), group).axes[0]
+    assert len(bars.patches) == 45 and [label.get_text() for label in bars.get_xticklabels()] == ["1-30", "31-45"]
+    assert [line.get_xdata()[0] for line in bars.lines if line.get_linestyle() == ":"] == [30.5]  # between steps
 
 
 def test_bars_are_the_forgetting_of_the_classes_learned_before_the_last_step(tmp_path):
