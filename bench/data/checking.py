@@ -147,13 +147,14 @@ def _names(name: str, split: Split, shared: tuple[str, ...], subset: bool) -> Li
     of their own."""
     published = PUBLISHED[name][split.name]
     ids = set(split.ids) - set(shared) if split.name == "train" else set(split.ids)
+    images = f"{len(ids):,} images" + (" besides those of val" if len(ids) < len(split.ids) else "")
     if subset:
-        return Line(split.name, f"{len(ids):,} images, not held against the {published.images:,} published ones")
+        return Line(split.name, f"{images}, not held against the {published.images:,} published ones")
     if names_digest(ids) == published.names:
-        return Line(split.name, f"{len(ids):,} images, the published ones")
+        return Line(split.name, f"{images}, the published ones")
     but = "as many as published, but not the same" if len(ids) == published.images else f"not {published.images:,}"
     mend = {"voc": f"take the {voc.LISTS[split.name]} of `bench data get voc`", "ade": "unpack the archive again"}[name]
-    return Line(split.name, f"{len(ids):,} images, {but}", f"{mend}, or give --subset if this is a cut on purpose")
+    return Line(split.name, f"{images}, {but}", f"{mend}, or give --subset if this is a cut on purpose")
 
 
 def _missing(split: Split) -> list[Line]:
