@@ -3,8 +3,10 @@
 import hashlib
 import os
 import shutil
+import zipfile
 from collections import namedtuple
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -254,3 +256,18 @@ def test_a_mat_file_is_read_as_scipy_reads_it(tmp_path: Path) -> None:
             aug_masks.read_sbd(tmp_path / "a.mat")
     with pytest.raises(ValueError, match="SBD has no mask b.mat"):
         aug_masks.read_sbd(tmp_path / "b.mat")
+
+
+@pytest.mark.parametrize("name", ["ADEChallengeData2016/../../evil", "/evil"])
+def test_a_hostile_archive_is_refused_whatever_its_checksum(
+    bench, server: Files, archives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with zipfile.ZipFile(archives / ADE_ZIP, "a") as archive:
+        archive.writestr(name, "evil")
+    digest = hashlib.md5((archives / ADE_ZIP).read_bytes()).hexdigest()
+    hostile = replace(sources.ade_archive(), digest=digest)
+    monkeypatch.setattr(sources, "ade_archive", lambda: hostile)
+    code, _, err = bench("data", "get", "ade", "--from", archives)
+    assert code == 2 and "is refused" in err and "leads out of the folder" in err
+    assert [one for one in names(tmp_path / "data") if not one.startswith(".bench")] == []
+    assert not list(tmp_path.rglob("evil"))
