@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data.folder import read_label_map
+from bench.data.pairs import read_label_map
 from protocols import VOID, InputError, Protocol, ProtocolStep
 
 JOINT = "joint"
@@ -127,9 +127,7 @@ def write_map(path: Path, ids: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path} ({error.strerror or error}): choose another folder with --out"
-        ) from error
+        raise InputError(f"cannot write {path} ({error.strerror or error}): choose another folder") from error
 
 
 def _palette() -> np.ndarray:

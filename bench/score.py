@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench.data.base import DATA, SegmentationData, open_data
-from bench.data.folder import read_label_map
+from bench.data.pairs import read_label_map
 from bench.data.presence import presence
 from bench.data.transforms import EvalTransform
 from bench.evaluate import SCOPES, image_scopes
