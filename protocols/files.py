@@ -53,6 +53,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
     OSError, as for any file that cannot be read, also for a larger one, and for a pipe or device, which might never
     end.
     """
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "a null character in its name", str(path))
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:  # a pipe opens without a writer
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -60,6 +62,11 @@ def read_bytes(path: Path, limit: int) -> bytes:
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"{status.st_size} bytes, more than the {limit} allowed", str(path))
         return file.read(limit + 1)
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` replaced by the home folder where there is one."""
+    return Path(os.path.expanduser(path))
 
 
 def file_digest(path: Path) -> str:

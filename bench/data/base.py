@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +12,18 @@ from protocols import VOID, InputError, dataset, unknown
 
 SPLITS = ("train", "val")
 DATA = ("voc", "ade", "shapes")
+
+
+class Inspection(NamedTuple):
+    """What one pass over an image and its mask finds.
+
+    pixels: of every label value, int64 (256,). digest: sha256 of image and mask. turned: whether the image says that it
+    is to be shown turned or mirrored (EXIF), which is not done, since its mask cannot say so.
+    """
+
+    pixels: np.ndarray
+    digest: bytes
+    turned: bool = False
 
 
 class SegmentationData(ABC):
@@ -36,8 +49,8 @@ class SegmentationData(ABC):
         """
 
     @abstractmethod
-    def inspect(self, index: int) -> tuple[np.ndarray, bytes]:
-        """Pixels of every label value, int64 (256,), and the sha256 of image and mask.
+    def inspect(self, index: int) -> Inspection:
+        """What is to be known of an image and its mask before any training.
 
         Raises InputError, naming the file, for a broken image, a broken mask, or sizes that differ.
         """

@@ -2,8 +2,6 @@
 file."""
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.base import SegmentationData, known_labels, stamp
+from bench.data.base import Inspection, SegmentationData, known_labels, stamp
+from bench.progress import announce
 from protocols import VOID, InputError, dataset
 from protocols.files import replacing
+from protocols.integrity import Damaged, read_npz
 
 FORMAT = 1  # of the file; part of its name
 
@@ -51,18 +51,25 @@ def _inspect(data: SegmentationData, n_classes: int, progress: Callable[[int, in
     known = known_labels(data.label_space)
     matrix = np.zeros((len(data), n_classes + 1), dtype=bool)
     digest = sha256(f"{data.name} {data.split}\n".encode())
-    for index, (pixels, content) in enumerate(_inspections(data)):
+    turned = []
+    for index, (pixels, content, is_turned) in enumerate(_inspections(data)):
         strange = np.flatnonzero((pixels > 0) & ~known)
         if strange.size:
             raise InputError(_unknown_label(data, index, int(strange[0]), n_classes, bool(known[VOID])))
         matrix[index] = pixels[: n_classes + 1] > 0
         digest.update(f"{data.ids[index]}\n".encode() + content)
+        turned += [data.ids[index]] * is_turned
         if progress is not None:
             progress(index + 1, len(data))
+    if turned:
+        announce(
+            f"{data.name} {data.split}: {len(turned)} images have an EXIF orientation, {turned[0]} first. It is not "
+            "applied: their masks must fit the pixels as they are stored"
+        )
     return Presence(matrix, digest.hexdigest())
 
 
-def _inspections(data: SegmentationData) -> Iterator[tuple[np.ndarray, bytes]]:
+def _inspections(data: SegmentationData) -> Iterator[Inspection]:
     yield data.inspect(0)  # alone first: rendered data are made at this call, once
     # Threads: reading files, decoding and hashing all release the interpreter lock.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -80,9 +87,9 @@ def _unknown_label(data: SegmentationData, index: int, label: int, n_classes: in
 def _read(path: Path, fingerprint: str, shape: tuple[int, int]) -> Presence | None:
     """What the file holds, or None if there is no such file, or it is damaged or of other data."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            matrix, digest, check = file["matrix"], str(file["digest"]), str(file["check"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        arrays = read_npz(path, limit=int(np.prod(shape)) + 2**16)
+        matrix, digest, check = arrays["matrix"], str(arrays["digest"]), str(arrays["check"])
+    except (FileNotFoundError, Damaged, KeyError):
         return None
     if matrix.shape != shape or matrix.dtype != bool or check != _check(matrix, digest, fingerprint):
         return None

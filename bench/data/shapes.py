@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.base import SegmentationData, stamp
+from bench.data.base import Inspection, SegmentationData, stamp
 from bench.data.rendering import SHAPES, TEXTURES, Brush, Canvas, colour, disc, smooth, square
 from protocols import InputError
 
@@ -193,10 +193,10 @@ class ShapesData(SegmentationData):
         pixels, masks = _rendered(self.split, self.images, self.size)
         return pixels[index], masks[index]
 
-    def inspect(self, index: int) -> tuple[np.ndarray, bytes]:
+    def inspect(self, index: int) -> Inspection:
         image, mask = (tensor.numpy() for tensor in self.load(index))
         pixels = np.bincount(mask.ravel(), minlength=256)
-        return pixels, sha256(image.tobytes() + mask.tobytes()).digest()
+        return Inspection(pixels, sha256(image.tobytes() + mask.tobytes()).digest())
 
     def fingerprint(self) -> str:
         scenes = (self.label_space, self.split, self.images, self.size)
