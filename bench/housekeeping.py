@@ -93,7 +93,10 @@ def collect(store: Path, dry_run: bool) -> int:
         print("nothing removed, since runs cannot be read: " + "; ".join(problems))
         return 1
     needed = {
-        step[name] for run in runs for step in run.manifest["steps"] for name in ("key", "base_key", "counts_key")
+        step.get(name)
+        for run in runs
+        for step in run.manifest.get("steps", ())
+        for name in ("key", "base_key", "counts_key")
     }
     waste = [cache.step_folder(key) for key in cache.keys() if key not in needed]
     waste += [path for path in (cache.root / "counts").glob("*.npz") if path.stem not in needed]

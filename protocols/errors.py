@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-
 LONGEST = 4000  # characters of a message; what was given may be of any length
 
 

@@ -68,6 +68,32 @@ REQUIRED: dict[str, type | tuple[type, ...]] = {
     "evaluation": dict,  # the settings of the evaluation, such as {"split": "val", "size": 512}
 }
 
+# What may be missing, as of predictions from elsewhere; None where it is not known.
+OPTIONAL: dict[str, type | tuple[type, ...]] = {
+    "steps": list,  # per evaluated step what STEP says, and more
+    "config": dict,
+    "versions": dict,
+    "hardware": dict,
+    "method_note": (str, type(None)),
+    "command": (str, type(None)),
+    "git_revision": (str, type(None)),
+    "error": (str, type(None)),
+    "trainable_parameters": (int, type(None)),
+}
+STEP: dict[str, type | tuple[type, ...]] = {
+    "index": int,
+    "key": str,
+    "base_key": (str, type(None)),
+    "counts_key": (str, type(None)),
+    "iterations": int,
+    "images": int,
+    "seconds": (int, float),
+    "images_per_second": (int, float, type(None)),
+    "peak_memory_mb": (int, float, type(None)),
+    "trainable_parameters": (int, type(None)),
+    "hardware": dict,
+}
+
 CELL_COLUMNS = (
     *("run", "method", "variant", "recipe", "backbone", "track", "data", "protocol", "setting", "seed"),
     *("step", "class_id", "class_name", "class_step", "tp", "fp", "fn", "iou"),
@@ -247,15 +273,33 @@ def _check_manifest(manifest: Any, file: Path) -> None:
         raise InputError(f"{file} is not the manifest of a run (schema_version {version!r}): {_AGAIN}")
     if version > SCHEMA_VERSION:
         raise InputError(f"{file} has schema {version}, newer than {SCHEMA_VERSION}: upgrade ciss-bench to read it")
-    for key, kind in REQUIRED.items():
-        if key not in manifest:
-            raise InputError(f"{file} lacks {key!r}: {_AGAIN}")
-        if not isinstance(manifest[key], kind):
-            raise InputError(f"{file} has {key} = {manifest[key]!r}, which is of the wrong type: {_AGAIN}")
+    missing = next((key for key in REQUIRED if key not in manifest), None)
+    if missing:
+        raise InputError(f"{file} lacks {missing!r}: {_AGAIN}")
+    _check_types(manifest, {**REQUIRED, **OPTIONAL}, file)
+    for row in manifest.get("steps", ()):
+        if not isinstance(row, dict) or "index" not in row:
+            raise InputError(f"{file} has {row!r} among its steps, which is none: {_AGAIN}")
+        _check_types(row, STEP, file)
+    texts = [*manifest["class_names"], *(value for key in REQUIRED if isinstance(value := manifest[key], str))]
+    strange = [text for text in texts if not isinstance(text, str) or not text.isprintable()]
+    if strange:  # a terminal would obey some of it
+        raise InputError(f"{file} has the name {strange[0]!r}, which is no text: {_AGAIN}")
     steps = manifest["step_classes"]
     ids = [class_id for step in steps for class_id in step] if all(isinstance(s, list) for s in steps) else []
-    if not ids or len(set(ids)) < len(ids) or not all(0 < i < len(manifest["class_names"]) for i in ids):
+    if (
+        not ids
+        or not all(type(i) is int and 0 < i < len(manifest["class_names"]) for i in ids)
+        or len(set(ids)) < len(ids)
+    ):
         raise InputError(f"{file} has step_classes that are not lists of ids of class_names, each once: {_AGAIN}")
+
+
+def _check_types(record: Mapping[str, Any], kinds: Mapping[str, type | tuple[type, ...]], file: Path) -> None:
+    for key in record.keys() & kinds.keys():
+        kind, value = kinds[key], record[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):  # a bool is an int to Python
+            raise InputError(f"{file} has {key} = {value!r}, which is of the wrong type: {_AGAIN}")
 
 
 def _check_digests(manifest: dict[str, Any], file: Path, counts_file: Path) -> None:

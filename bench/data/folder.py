@@ -180,7 +180,9 @@ def _same_size(image_path: Path, image: Image.Image, mask_path: Path, mask: np.n
     orientation = _orientation(image)
     fix = "replace the one that was resized"
     if orientation != 1:
-        fix = f"the image has the EXIF orientation {orientation}, which is not applied: store it turned, without the tag"
+        fix = (
+            f"the image has the EXIF orientation {orientation}, which is not applied: store it turned, without the tag"
+        )
     raise InputError(
         f"{mask_path} is {width}x{height} but its image {image_path.name} is {image.width}x{image.height}: {fix}"
     )
