@@ -61,7 +61,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"{status.st_size} bytes, more than the {limit} allowed", str(path))
-        return file.read(limit + 1)
+        return file.read(status.st_size)  # all at once: without a size it would be read in pieces
 
 
 def expanded(path: str | Path) -> Path:
