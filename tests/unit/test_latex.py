@@ -168,3 +168,50 @@ def test_the_document_compiles_as_it_is(tables, tmp_path):
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:]
     assert "undefined" not in done.stdout and "Overfull \\hbox" not in done.stdout
+
+
+HOSTILE = [
+    "\\input{secret}",
+    "$(touch x)$",
+    "</script><script>alert(1)</script>",
+    "}\\end{document}",
+    "^^5cinput{secret}",
+    "#1%",
+]
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """All tables of runs whose every name means harm."""
+    names = {"class_names": ["background", *HOSTILE[:3], "\\write18{touch x}"]}
+    texts = {"protocol": HOSTILE[0], "network": HOSTILE[1], "data": "../../secret", "method_note": HOSTILE[3]}
+    runs = [make(tmp_path, method, label=method, run=f"r{i}", **names, **texts) for i, method in enumerate(HOSTILE)]
+    return all_tables(group_runs(runs))
+
+
+def test_names_that_mean_harm_are_text(hostile, tmp_path):
+    """Every backslash of a document starts a command that we write, so none comes from a name."""
+    paths = write_latex(hostile, tmp_path / "out", "report")
+    ours = set(
+        """textbackslash textasciicircum textless textgreater textbar textbf underline multicolumn cmidrule
+        begin end toprule midrule bottomrule caption centering footnotesize resizebox ifdim width linewidth else fi par
+        smallskip parbox scriptsize documentclass usepackage clearpage cite color phantom pm cdot times checkmark
+        bibitem url emph newblock textasciitilde newcommand bibliographystyle hskip""".split()
+    )
+    for path in paths:
+        if path.suffix == ".tex":
+            source = path.read_text()
+            assert set(re.findall(r"\\([a-zA-Z]+)", source)) <= ours, path
+            assert "^^" not in source and "input{" not in source.replace(r"input\{", "")
+    assert {path.parent for path in paths} == {tmp_path / "out"}  # a name is no path either
+    assert r"\textbackslash{}input\{secret\}" in (tmp_path / "out" / "report.tex").read_text()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_names_that_mean_harm_compile_and_do_none(hostile, tmp_path):
+    (tmp_path / "secret.tex").write_text("SECRET")
+    write_latex(hostile, tmp_path, "report")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert b"secret.tex" not in done.stdout and not (tmp_path / "x").exists()
