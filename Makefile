@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := --methods lbd,mbs --protocol voc_10-1 --track demo
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-faults lint bench clean
 
 demo: .venv/installed
 	$(BIN)/bench run $(DEMO)
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest
+
+test-faults: .venv/installed-test
+	$(BIN)/python -m pytest tests/faults --timeout=1200
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

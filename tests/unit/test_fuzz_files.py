@@ -210,7 +210,7 @@ def with_checksums(content: bytes) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(image=damaged(SOUND_IMAGES), mask=damaged(SOUND_MASKS))
 def test_damage_of_any_kind_is_refused_or_does_no_harm(voc: Path, image: bytes, mask: bytes) -> None:
     image_path(voc).write_bytes(image)

