@@ -7,7 +7,7 @@ RESULTS := results/demo
 RESULTS_RUNS := --methods finetune,lwf,ilt,mib,plop,mbs,lbd,joint --protocol voc_10-1 --track demo --seeds 0,1,2
 STORE ?= runs
 
-.PHONY: demo results-demo test lint bench clean
+.PHONY: demo results-demo test test-faults lint bench clean
 
 demo: .venv/installed
 	$(BIN)/bench run $(DEMO)
@@ -19,6 +19,9 @@ results-demo: .venv/installed
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest
+
+test-faults: .venv/installed-test
+	$(BIN)/python -m pytest tests/faults --timeout=1200
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

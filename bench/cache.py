@@ -1,21 +1,21 @@
 """The step cache: trained steps and evaluation counts under the address of what determines them.
 
-    cache/steps/<key>/    weights.safetensors, log.csv, meta.json (written last; names the sha256 of the others)
-    cache/counts/<key>.npz
+    cache/steps/<key>/    weights.safetensors, log.csv, meta.json (written last; names the sha256 of all three)
+    cache/counts/<key>.npz             with their own sha256
     cache/rolling/<key>.safetensors    where training within a step stands
     cache/locks/<key>.lock             held by the process that trains the step
+    cache/quarantine/                  what was found damaged; never used again
 
 An entry is written aside and renamed into place, so it is there whole or not at all. A failure is never cached.
+Entries from before meta.json and counts had a sha256 are used as they are, and get one when they are next written.
 """
 
 import csv
 import json
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from protocols.files import aside_of, file_digest, fsync_file, fsync_folder, remove, replacing
+from protocols.files import aside_of, file_digest, fsync_file, fsync_folder, read_bytes, remove, replacing
+from protocols.integrity import DIGEST, Damaged, check_seal, npz_bytes, read_npz, sealed
 from results.schema import csv_text
 
 WEIGHTS, LOG, META = "weights.safetensors", "log.csv", "meta.json"
+META_BYTES, COUNTS_BYTES = 2**22, 2**24  # far more than either ever takes
 
 
 class CorruptEntry(Exception):
@@ -53,54 +55,81 @@ class StepCache:
         """The keys of all published steps, sorted."""
         return sorted(path.parent.name for path in self.root.glob(f"steps/*/{META}"))
 
+    def counts_keys(self) -> list[str]:
+        """The keys of all published counts, sorted."""
+        return sorted(path.stem for path in self.root.glob("counts/[!.]*.npz"))
+
     def metas(self) -> dict[str, dict[str, Any]]:
-        """The records of all published steps by key; those that cannot be read are left out."""
+        """The records of all published steps by key; damaged ones are left out."""
         found = {}
         for key in self.keys():
             try:
-                found[key] = self.meta(key)
-            except (OSError, ValueError):
+                found[key] = self._meta(key)
+            except CorruptEntry:
                 continue
         return found
 
     def meta(self, key: str) -> dict[str, Any]:
-        """The record of an entry, unchecked."""
-        return json.loads((self.step_folder(key) / META).read_text())
+        """The record of an entry. Raises CorruptEntry, with the entry in quarantine, if it is damaged."""
+        with self._quarantining(key):
+            return self._meta(key)
 
     def load(self, key: str) -> dict[str, Tensor]:
         """The tensors of a published step, on the CPU."""
         return load_file(self.step_folder(key) / WEIGHTS)
 
     def log(self, key: str) -> list[dict[str, str]]:
-        """The rows of its training log."""
-        return read_rows(self.step_folder(key) / LOG)
+        """The rows of its training log. Raises CorruptEntry, with the entry in quarantine, if it is damaged."""
+        with self._quarantining(key):
+            self._check_file(key, self._meta(key), LOG)
+            return read_rows(self.step_folder(key) / LOG)
 
     def verify_or_quarantine(self, key: str) -> None:
         """Raises CorruptEntry for a damaged entry, and puts it into quarantine, so that it is trained again."""
-        try:
+        with self._quarantining(key):
             self.verify(key)
-        except CorruptEntry:
-            self.quarantine(key)
-            raise
 
     def verify(self, key: str) -> dict[str, Any]:
         """The record of an entry whose files all have the sha256 that it names; raises CorruptEntry otherwise."""
-        folder = self.step_folder(key)
-        try:
-            meta = self.meta(key)
-            expected = meta["sha256"]
-            for name in (WEIGHTS, LOG):
-                if file_digest(folder / name) != expected[name]:
-                    raise CorruptEntry(f"{folder / name} does not have the sha256 of its record")
-        except (OSError, ValueError, KeyError, TypeError) as fault:
-            raise CorruptEntry(f"{folder} cannot be read: {fault}") from fault
+        meta = self._meta(key)
+        for name in (WEIGHTS, LOG):
+            self._check_file(key, meta, name)
         return meta
 
     def quarantine(self, key: str) -> Path:
         """Moves a damaged entry out of the way, to `cache/quarantine`."""
-        aside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self._folder("quarantine"))) / "entry"
-        os.replace(self.step_folder(key), aside)
+        return self._set_aside(self.step_folder(key))
+
+    def _set_aside(self, path: Path) -> Path:
+        aside = Path(tempfile.mkdtemp(prefix=f"{path.stem}-", dir=self._folder("quarantine"))) / "entry"
+        with suppress(FileNotFoundError):  # another process has found the damage, too
+            os.replace(path, aside)
         return aside
+
+    @contextmanager
+    def _quarantining(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except CorruptEntry:
+            self.quarantine(key)
+            raise
+
+    def _meta(self, key: str) -> dict[str, Any]:
+        path = self.step_folder(key) / META
+        try:
+            meta = json.loads(read_bytes(path, META_BYTES))
+            check_seal(meta)
+        except (OSError, ValueError, AttributeError, RecursionError) as fault:
+            raise CorruptEntry(f"{path} is damaged: {fault}") from fault
+        return meta
+
+    def _check_file(self, key: str, meta: Mapping[str, Any], name: str) -> None:
+        path = self.step_folder(key) / name
+        try:
+            if file_digest(path) != meta[DIGEST][name]:
+                raise CorruptEntry(f"{path} does not have the sha256 of its record")
+        except (OSError, KeyError, TypeError) as fault:
+            raise CorruptEntry(f"{path} cannot be checked: {fault}") from fault
 
     def publish(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], log: list[dict]) -> None:
         """Makes a trained step available to every run. Its rolling checkpoint is no longer needed and goes."""
@@ -114,7 +143,7 @@ class StepCache:
             save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, aside / WEIGHTS)
             (aside / LOG).write_text(csv_text(log))
             digests = {name: file_digest(aside / name) for name in (WEIGHTS, LOG)}
-            (aside / META).write_text(json.dumps({**meta, "key": key, "sha256": digests}, indent=1, sort_keys=True))
+            (aside / META).write_text(json.dumps(sealed({**meta, "key": key}, digests), indent=1, sort_keys=True))
             for name in (WEIGHTS, LOG, META):
                 fsync_file(aside / name)
             fsync_folder(aside)
@@ -125,20 +154,36 @@ class StepCache:
         self.rolling_path(key).unlink(missing_ok=True)
 
     def load_counts(self, key: str) -> np.ndarray | None:
-        """Published counts, int64 (3, true slots, predicted slots); None if there are none or they are damaged."""
-        path = self.root / "counts" / f"{key}.npz"
+        """Published counts, int64 (3, true slots, predicted slots); None if there are none.
+
+        Raises CorruptEntry, with the file in quarantine, if they are damaged.
+        """
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                return archive["counts"]
+            return self.verify_counts(key)
+        except CorruptEntry:
+            self.quarantine_counts(key)
+            raise
+
+    def verify_counts(self, key: str) -> np.ndarray | None:
+        """As `load_counts`, but leaves damaged counts where they are."""
+        path = self._counts_path(key)
+        try:
+            return read_npz(path, COUNTS_BYTES)["counts"]
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-            path.unlink(missing_ok=True)
-            return None
+        except (Damaged, KeyError) as fault:
+            raise CorruptEntry(f"{path} is damaged: {fault}") from fault
+
+    def quarantine_counts(self, key: str) -> Path:
+        """Moves damaged counts out of the way, to `cache/quarantine`."""
+        return self._set_aside(self._counts_path(key))
 
     def publish_counts(self, key: str, counts: np.ndarray) -> None:
-        with replacing(self.root / "counts" / f"{key}.npz") as aside, open(aside, "wb") as file:
-            np.savez_compressed(file, counts=counts)
+        with replacing(self._counts_path(key)) as aside:
+            aside.write_bytes(npz_bytes({"counts": counts}))
+
+    def _counts_path(self, key: str) -> Path:
+        return self.root / "counts" / f"{key}.npz"
 
     @contextmanager
     def lock(self, key: str, waiting) -> Iterator[None]:

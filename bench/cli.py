@@ -72,6 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `bench list ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as fault:
+        if fault.filename is None:  # no file that was named on the command line
+            raise
+        print(f"bench: {InputError(f'{fault.filename} cannot be used: {fault.strerror}')}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

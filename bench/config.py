@@ -146,12 +146,12 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     for text in overrides:
         try:
             override = parser.parse_override(text)
-        except HydraException as fault:
+            if override.is_sweep_override():
+                values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+            else:
+                values = [override.input_line]
+        except (HydraException, ValueError) as fault:  # ValueError: a number of thousands of digits
             raise InputError(f"{text!r} cannot be read ({one_line(fault)}): quote special characters") from fault
-        if override.is_sweep_override():
-            values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-        else:
-            values = [override.input_line]
         runs = [[*run, value] for run in runs for value in values]
     return runs
 
@@ -220,6 +220,10 @@ def _compose(overrides: list[str], known: list[str]) -> DictConfig:
             raise unknown("key", (full or key).group(1), known) from fault
         reason = one_line(fault) + (f": {one_line(fault.__cause__)}" if fault.__cause__ else "")
         raise InputError(reason) from fault
+    except InputError:
+        raise
+    except (ValueError, ArithmeticError) as fault:  # what Hydra and OmegaConf make of values that they did not expect
+        raise InputError(f"{' '.join(overrides)} cannot be read: {one_line(fault)}") from fault
 
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -21,6 +21,7 @@ from bench.manifest import hardware, manifest
 from bench.plan import RunPlan, StepPlan
 from bench.progress import Reporter
 from bench.rolling import Position
+from bench.source import changed_modules, code_record
 from bench.train import NonFiniteLoss, StepTraining, check_weights, train_step
 from bench.workspace import Workspace
 from methods.base import Batch, Method
@@ -107,6 +108,18 @@ class Engine:
             if trained or last:
                 distributed.main_only(lambda: self._write(progress))
             self.reporter.step_done(step, trained)
+        self._report_other_code(progress.record["steps"])
+
+    def _report_other_code(self, rows: list[dict[str, Any]]) -> None:
+        """Says so where cached steps were trained by other code than today's, though no version was raised."""
+        steps = [str(row["index"]) for row in rows if row["changed_modules"]]
+        if steps:
+            modules = sorted({name for row in rows for name in row["changed_modules"]})
+            self.reporter.say(
+                f"{self.reporter.label}: warning: step {', '.join(steps)} came from the cache and was trained by other "
+                f"code of the same version ({', '.join(modules)} changed since): if results change with it, raise "
+                "the version of the method; it is a part of the keys"
+            )
 
     def _keep_finished(self, progress: "Progress", error: str) -> None:
         progress.record.update(status="failed", error=error)
@@ -133,6 +146,7 @@ class Engine:
             "counts_key": step.counts_key,
             "cache": "miss" if trained else "hit",
             **{name: meta[name] for name in ROW},
+            "changed_modules": [] if trained else changed_modules(meta, self.plan.spec.found),
             "note": "no training images: the network grew and was not trained" if meta["images"] == 0 else None,
         }
 
@@ -225,6 +239,7 @@ class Engine:
             "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
             "trainable_parameters": sum(p.numel() for p in method.parameters() if p.requires_grad),
             "hardware": hardware(self.machine.device),
+            "code": code_record(self.plan.spec.found.method),
         }
 
     def _batches(self, step: StepPlan, first: int, iterations: int, share: Share) -> Iterator:
@@ -236,7 +251,11 @@ class Engine:
 
     def _counts(self, index: int, step: StepPlan) -> np.ndarray:
         """The counts of the step's network, from the cache or by evaluating it."""
-        counts = self.cache.load_counts(step.counts_key)
+        try:
+            counts = self.cache.load_counts(step.counts_key)
+        except CorruptEntry as fault:  # they are in quarantine now
+            self.reporter.say(f"{self.reporter.label}: {fault}; evaluating that step again")
+            counts = None
         if counts is not None:
             return counts
         images, section = self.plan.evaluation, self.plan.spec.config.evaluation

@@ -6,7 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cache import CorruptEntry, StepCache
+from bench.source import changed_modules
 from protocols.files import remove
+from protocols.integrity import is_sealed
 from results.schema import read_runs
 
 
@@ -27,18 +29,59 @@ def print_entries(store: Path) -> int:
 
 
 def verify(store: Path) -> int:
-    """Checks every entry against its sha256; damaged ones go into quarantine and are trained again when needed."""
+    """Checks steps, counts and runs against their sha256; damaged steps and counts go into quarantine.
+
+    They are made again when they are needed; a damaged run is written again by its command. Also tells of steps that
+    were trained by other code of the same version, and of what has no sha256 yet. Returns 1 if anything is damaged.
+    """
     cache = StepCache(store / "cache")
+    damaged = _verify_steps(cache) + _verify_counts(cache)
+    runs, problems = read_runs(store) if store.is_dir() else ([], [])
+    for problem in problems:
+        print(f"damaged: {problem}")
+    total = len(runs) + len(problems)
+    print(f"{total} runs checked, {len(problems)} damaged{_unsealed(sum(not is_sealed(run.manifest) for run in runs))}")
+    return 1 if damaged or problems else 0
+
+
+def _verify_steps(cache: StepCache) -> int:
     keys = cache.keys()
-    damaged = 0
+    damaged, unsealed, changed = 0, 0, []
     for key in keys:
         try:
-            cache.verify(key)
+            meta = cache.verify(key)
         except CorruptEntry as fault:
             damaged += 1
             print(f"damaged: {fault}; moved to {cache.quarantine(key)}")
-    print(f"{len(keys)} trained steps checked, {damaged} damaged")
-    return 1 if damaged else 0
+            continue
+        unsealed += not is_sealed(meta)
+        modules = changed_modules(meta)
+        if modules:
+            changed.append(key)
+            print(
+                f"trained by other code of the same version: {key[:16]}, step {meta['step']} of {meta['method']} on "
+                f"{meta['protocol']}, seed {meta['seed']} ({', '.join(modules)} changed since)"
+            )
+    print(f"{len(keys)} trained steps checked, {damaged} damaged{_unsealed(unsealed)}")
+    if changed:
+        print(f"{len(changed)} trained by other code: where that changes results, raise the version of the method")
+    return damaged
+
+
+def _verify_counts(cache: StepCache) -> int:
+    keys, damaged = cache.counts_keys(), 0
+    for key in keys:
+        try:
+            cache.verify_counts(key)
+        except CorruptEntry as fault:
+            damaged += 1
+            print(f"damaged: {fault}; moved to {cache.quarantine_counts(key)}")
+    print(f"{len(keys)} counts checked, {damaged} damaged")
+    return damaged
+
+
+def _unsealed(count: int) -> str:
+    return f"; {count} of an earlier version, whose records have no sha256 of their own" if count else ""
 
 
 def collect(store: Path, dry_run: bool) -> int:
@@ -50,7 +93,10 @@ def collect(store: Path, dry_run: bool) -> int:
         print("nothing removed, since runs cannot be read: " + "; ".join(problems))
         return 1
     needed = {
-        step[name] for run in runs for step in run.manifest["steps"] for name in ("key", "base_key", "counts_key")
+        step.get(name)
+        for run in runs
+        for step in run.manifest.get("steps", ())
+        for name in ("key", "base_key", "counts_key")
     }
     waste = [cache.step_folder(key) for key in cache.keys() if key not in needed]
     waste += [path for path in (cache.root / "counts").glob("*.npz") if path.stem not in needed]

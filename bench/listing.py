@@ -64,7 +64,7 @@ def print_runs(store: str) -> None:
     runs, problems = read_runs(Path(store))
     table = Table("run", "status", "steps", "training time")
     for run in runs:
-        seconds = sum(step["seconds"] for step in run.manifest["steps"])
+        seconds = sum(step.get("seconds", 0) for step in run.manifest.get("steps", ()))
         table.add_row(run.path.name, run.manifest["status"], str(len(run.counts)), f"{seconds / 60:.1f} min")
     console = Console()
     console.print(table)

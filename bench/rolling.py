@@ -2,10 +2,12 @@
 exactly.
 
 Tensors: the method's state, the optimiser's state, the generators' states of every process of the run, the sums of
-losses since the last log row. Everything else is JSON in the file's metadata.
+losses since the last log row. Everything else is JSON in the file's metadata, beside the sha256 of both.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bench import distributed
+from bench.progress import announce
 from protocols.files import replacing
 
 
@@ -48,9 +51,9 @@ def save(path: Path, method: nn.Module, optimiser: Optimizer, position: Position
     plain = {"scalars": scalars, "groups": state["param_groups"], "position": at, "sums": list(position.sums)}
 
     def write() -> None:
+        stored, text = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}, json.dumps(plain)
         with replacing(path) as aside:
-            file = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-            save_file(file, aside, {"json": json.dumps(plain)})
+            save_file(stored, aside, {"json": text, "sha256": _digest(stored, text)})
 
     distributed.main_only(write)
 
@@ -58,14 +61,20 @@ def save(path: Path, method: nn.Module, optimiser: Optimizer, position: Position
 def load(path: Path, method: nn.Module, optimiser: Optimizer) -> Position:
     """Restores method, optimiser and generators from `path`, and says where training stands.
 
-    Without a readable checkpoint it changes nothing and gives the start. A process that the checkpoint knows no
-    generators of, since it is from fewer processes, keeps its own.
+    Without a checkpoint it changes nothing and gives the start; with a damaged one, too, and says so. A process that
+    the checkpoint knows no generators of, since it is from fewer processes, keeps its own.
     """
     try:
         with safe_open(path, "pt") as file:
-            plain = json.loads(file.metadata()["json"])
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except (FileNotFoundError, SafetensorError):
+        plain = json.loads(metadata["json"])
+        if metadata.get("sha256", "") not in ("", _digest(tensors, metadata["json"])):  # "": of an earlier version
+            raise ValueError("it does not have the sha256 that it names")
+    except FileNotFoundError:
+        return Position()
+    except (OSError, SafetensorError, ValueError, KeyError) as fault:
+        announce(f"the checkpoint {path} is damaged ({fault}): its step starts again")
         return Position()
     method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")})
     slots: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in plain["scalars"].items()}
@@ -95,6 +104,16 @@ def _generators() -> dict[str, Tensor]:
     if torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """sha256 over names, types, shapes and bytes of the tensors (contiguous, on the CPU), and the text."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _restore_layout(optimiser: Optimizer) -> None:

@@ -15,17 +15,18 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from protocols import grammar
 from protocols.dataset_info import dataset
 from protocols.errors import InputError, unknown
+from protocols.files import expanded, read_bytes
+from protocols.integrity import Damaged, npy_array
 from protocols.orders import resolve
 from protocols.protocol import Images, Protocol, build
 from protocols.yaml_file import read_yaml
 
 _KEYS = ("name", "dataset", "classes_per_step", "order", "setting", "images")
 _REQUIRED = ("dataset", "classes_per_step")
+LIST_BYTES = 2**26  # of a file with the images of a step
 
 
 def load_file(path: Path, setting: str = "overlapped", order: str | Iterable[int] | None = None) -> Protocol:
@@ -78,8 +79,8 @@ def _name(name: object) -> str:
     name = str(name)
     if grammar.is_name(name):
         raise InputError(f"{name!r} names a built-in protocol: give this one its own with the key name")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError(f"bad name {name!r}: give one of letters, digits, '.', '_' and '-' with the key name")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise InputError(f"bad name {name!r}: give one of up to 64 letters, digits, '.', '_' and '-' with the key name")
     return name
 
 
@@ -94,7 +95,7 @@ def _image_list(entry: object, step: int, folder: Path) -> Images:
     """Names or indices, sorted: the order of a list means nothing."""
     where = f"images of step {step}"
     if isinstance(entry, str):
-        file = folder / Path(entry).expanduser()
+        file = folder / expanded(entry)
         where = f"{where} ({file})"
         images = _from_npy(file, where) if file.suffix == ".npy" else _from_text(file, where)
     elif isinstance(entry, list):
@@ -119,10 +120,10 @@ def _missing(where: str) -> InputError:
 
 def _from_npy(file: Path, where: str) -> list:
     try:
-        array = np.load(file, allow_pickle=False)
+        array = npy_array(read_bytes(file, LIST_BYTES))
     except FileNotFoundError:
         raise _missing(where) from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, Damaged) as error:
         raise InputError(f"{where}: not a readable .npy file: {error}") from None
     if array.ndim != 1 or array.dtype.kind not in "iuU":
         found = f"{array.dtype} of shape {array.shape}"
@@ -132,7 +133,7 @@ def _from_npy(file: Path, where: str) -> list:
 
 def _from_text(file: Path, where: str) -> list:
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in read_bytes(file, LIST_BYTES).decode("utf-8").splitlines()]
     except FileNotFoundError:
         raise _missing(where) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -3,9 +3,21 @@
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 4000  # characters of a message; what was given may be of any length
+
 
 class InputError(ValueError):
-    """Wrong input of the user: one line that names the thing and the fix."""
+    """Wrong input of the user: one line that names the thing and the fix.
+
+    What was given may stand in it as it came: characters that are no text are shown as their escapes, and the middle of
+    an endless line is left out.
+    """
+
+    def __init__(self, message: str):
+        line = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in message)
+        if len(line) > LONGEST:
+            line = f"{line[: LONGEST // 2]} [...] {line[-LONGEST // 2 :]}"
+        super().__init__(line)
 
 
 def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:

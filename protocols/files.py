@@ -1,9 +1,11 @@
 """Writing files so that a reader sees the old or the new content, never a part, whatever happens in between."""
 
+import errno
 import hashlib
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +45,28 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    OSError, as for any file that cannot be read, also for a larger one, and for a pipe or device, which might never
+    end.
+    """
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "a null character in its name", str(path))
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:  # a pipe opens without a writer
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"{status.st_size} bytes, more than the {limit} allowed", str(path))
+        return file.read(status.st_size)  # all at once: without a size it would be read in pieces
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` replaced by the home folder where there is one."""
+    return Path(os.path.expanduser(path))
 
 
 def file_digest(path: Path) -> str:

@@ -8,7 +8,7 @@ from protocols.dataset_info import DatasetInfo, dataset, datasets
 from protocols.errors import InputError, unknown
 from protocols.usual import names
 
-_NAME = re.compile(r"([a-z]+)_([1-9]\d*)-([1-9]\d*)(?:_([a-z]+\d*|random:\d+))?")
+_NAME = re.compile(r"([a-z]+)_([1-9][0-9]{0,3})-([1-9][0-9]{0,3})(?:_([a-z]+[0-9]{0,18}|random:[0-9]{1,18}))?")
 
 # Names in the literature and its code that mean something else here, or nothing.
 _ELSEWHERE = {"15-5s": "voc_15-1", "10-5-5": "voc_10-5", "50": "ade_50-50"}

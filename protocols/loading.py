@@ -6,6 +6,7 @@ from pathlib import Path
 from protocols import grammar
 from protocols.custom import load_file
 from protocols.errors import InputError, unknown
+from protocols.files import expanded
 from protocols.orders import resolve
 from protocols.protocol import SETTINGS, Protocol, build
 
@@ -29,7 +30,7 @@ def load(name: str | Path, setting: str = "overlapped", order: str | Iterable[in
     if setting not in SETTINGS:
         raise unknown("setting", setting, SETTINGS)
     if str(name).endswith((".yaml", ".yml")):
-        return load_file(Path(name).expanduser(), setting, order)
+        return load_file(expanded(name), setting, order)
     parsed = grammar.parse(str(name))
     if parsed.order and order is not None:
         raise InputError(f"protocol {name!r} names its class order already: drop the order {order!r}")

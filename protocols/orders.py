@@ -12,7 +12,7 @@ from protocols.dataset_info import DatasetInfo
 from protocols.errors import InputError, unknown
 from protocols.yaml_file import read_yaml
 
-_RANDOM = re.compile(r"random:?(\d+)")
+_RANDOM = re.compile(r"random:?([0-9]{1,18})")
 
 
 @cache

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protocols.errors import unknown
+from protocols.errors import InputError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +28,19 @@ OWN_NAMES = {"finetune": "FT"}  # where a method of ours has another name than i
 def _everything() -> "pd.DataFrame":
     import pandas as pd  # on use: `bench report --help` must not wait for it
 
-    files = sorted(FOLDER.glob("*.csv"))
-    frames = [pd.read_csv(file, dtype=str, keep_default_na=False) for file in files]
-    return pd.concat(frames, ignore_index=True).astype({"value": float})
+    return pd.concat([_read(file) for file in sorted(FOLDER.glob("*.csv"))], ignore_index=True)
+
+
+def _read(file: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        rows = pd.read_csv(file, dtype=str, keep_default_na=False)
+        if tuple(rows.columns) != COLUMNS:
+            raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+        return rows.astype({"value": float})
+    except (OSError, ValueError) as error:  # ValueError: also what pandas raises on bytes that are no text or table
+        raise InputError(f"the published numbers {file} cannot be read ({error}): install ciss-bench again") from error
 
 
 def published_numbers(

@@ -5,6 +5,10 @@
   predicted slots), P = 1 + seen classes, scopes as `measures.SCOPES`. This is the result; everything else
   can be recomputed from it.
 * manifest.json: provenance. Any key may be there; the ones in REQUIRED must be.
+
+Both carry their sha256 (`protocols.integrity`), and the manifest that of counts.npz, so that a damaged or edited run is
+refused. Runs from before there were digests are read as they are.
+
 * cells.csv: one row per step and class, derived from the counts (`cells`).
 * log.csv: the losses, as the engine logged them.
 
@@ -12,11 +16,10 @@ A run with `single_step` (joint training) learns all classes at once: it has cou
 """
 
 import csv
+import hashlib
 import io
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from protocols.errors import InputError
-from protocols.files import replacing
+from protocols.files import file_digest, read_bytes, replacing
+from protocols.integrity import Damaged, check_seal, is_sealed, npz_bytes, read_npz, sealed
 from results.measures import SCOPES, matrix
 
 if TYPE_CHECKING:
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 CACHE_FOLDER = "cache"
+MANIFEST, COUNTS = "manifest.json", "counts.npz"
+MANIFEST_BYTES = 2**26  # no run comes near, but a file that is none may
+COUNTS_BYTES = 2**28  # 150 classes, one at a time: 42 MB
 
 # What every report needs of a manifest, and the type it must have.
 REQUIRED: dict[str, type | tuple[type, ...]] = {
@@ -59,6 +66,32 @@ REQUIRED: dict[str, type | tuple[type, ...]] = {
     "step_classes": list,  # per step of the protocol, the class ids it adds
     "background_evaluated": bool,  # is background a class in this dataset's evaluation (VOC: yes, ADE: no)
     "evaluation": dict,  # the settings of the evaluation, such as {"split": "val", "size": 512}
+}
+
+# What may be missing, as of predictions from elsewhere; None where it is not known.
+OPTIONAL: dict[str, type | tuple[type, ...]] = {
+    "steps": list,  # per evaluated step what STEP says, and more
+    "config": dict,
+    "versions": dict,
+    "hardware": dict,
+    "method_note": (str, type(None)),
+    "command": (str, type(None)),
+    "git_revision": (str, type(None)),
+    "error": (str, type(None)),
+    "trainable_parameters": (int, type(None)),
+}
+STEP: dict[str, type | tuple[type, ...]] = {
+    "index": int,
+    "key": str,
+    "base_key": (str, type(None)),
+    "counts_key": (str, type(None)),
+    "iterations": int,
+    "images": int,
+    "seconds": (int, float),
+    "images_per_second": (int, float, type(None)),
+    "peak_memory_mb": (int, float, type(None)),
+    "trainable_parameters": (int, type(None)),
+    "hardware": dict,
 }
 
 CELL_COLUMNS = (
@@ -112,34 +145,34 @@ def write_run(
     """
     folder = Path(folder)
     arrays = {step: np.asarray(counts[step]).astype(np.int64, casting="same_kind") for step in sorted(counts)}
-    stored = json.loads(json.dumps(manifest))  # as it will be read back: lists for tuples, text for keys
-    run = Run(folder, stored, np.asarray(list(slot_ids), dtype=np.int64), arrays)
-    _check_manifest(run.manifest, folder / "manifest.json")
-    _check_counts(run, folder / "counts.npz")
+    slots = np.asarray(list(slot_ids), dtype=np.int64)
+    packed = npz_bytes({"slot_ids": slots, **{f"step_{step:02d}": array for step, array in arrays.items()}})
+    stored = sealed(manifest, {COUNTS: hashlib.sha256(packed).hexdigest()})
+    run = Run(folder, stored, slots, arrays)
+    _check_manifest(run.manifest, folder / MANIFEST)
+    _check_counts(run, folder / COUNTS)
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, slot_ids=run.slot_ids, **{f"step_{step:02d}": array for step, array in arrays.items()})
-    write_atomically(folder / "counts.npz", buffer.getvalue())
+    write_atomically(folder / COUNTS, packed)
     write_atomically(folder / "cells.csv", cells(run).to_csv(index=False).encode())
     if log_rows is not None:
         write_atomically(folder / "log.csv", csv_text(log_rows).encode())
-    write_atomically(folder / "manifest.json", (json.dumps(run.manifest, indent=1) + "\n").encode())
+    write_atomically(folder / MANIFEST, (json.dumps(run.manifest, indent=1) + "\n").encode())
     return run
 
 
 def read_run(folder: Path | str) -> Run:
     """Read a run and check it. InputError: what is wrong with which file, or a newer schema."""
     folder = Path(folder)
-    manifest_file, counts_file = folder / "manifest.json", folder / "counts.npz"
+    manifest_file, counts_file = folder / MANIFEST, folder / COUNTS
     try:
-        manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
+        manifest = json.loads(read_bytes(manifest_file, MANIFEST_BYTES))
     except FileNotFoundError as error:
         raise InputError(f"{manifest_file} is missing: {_AGAIN}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{manifest_file} cannot be read ({error}): {_AGAIN}") from error
     _check_manifest(manifest, manifest_file)
 
@@ -149,6 +182,7 @@ def read_run(folder: Path | str) -> Run:
         slot_ids, counts = _load_counts(counts_file)
     run = Run(folder, manifest, slot_ids, counts)
     _check_counts(run, counts_file)
+    _check_digests(manifest, manifest_file, counts_file)  # last: what is wrong says more than that something is
     return run
 
 
@@ -163,7 +197,7 @@ def read_runs(store: Path | str) -> tuple[list[Run], list[str]]:
         raise InputError(f"no store at {store}: run `bench run` first, or name the store with store=FOLDER")
     runs, problems = [], []
     for folder in sorted(store.iterdir()):
-        is_run = (folder / "manifest.json").exists() or (folder / "counts.npz").exists()
+        is_run = (folder / MANIFEST).exists() or (folder / COUNTS).exists()
         if folder.name == CACHE_FOLDER or not is_run:
             continue
         try:
@@ -214,8 +248,6 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise _unwritable(path, error) from error
 
 
-# What numpy, zipfile and zlib raise on damaged archives; RuntimeError: flags that claim encryption or a newer zip.
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _AGAIN = "delete that run's folder and run its command again"
 
 
@@ -241,24 +273,52 @@ def _check_manifest(manifest: Any, file: Path) -> None:
         raise InputError(f"{file} is not the manifest of a run (schema_version {version!r}): {_AGAIN}")
     if version > SCHEMA_VERSION:
         raise InputError(f"{file} has schema {version}, newer than {SCHEMA_VERSION}: upgrade ciss-bench to read it")
-    for key, kind in REQUIRED.items():
-        if key not in manifest:
-            raise InputError(f"{file} lacks {key!r}: {_AGAIN}")
-        if not isinstance(manifest[key], kind):
-            raise InputError(f"{file} has {key} = {manifest[key]!r}, which is of the wrong type: {_AGAIN}")
+    missing = next((key for key in REQUIRED if key not in manifest), None)
+    if missing:
+        raise InputError(f"{file} lacks {missing!r}: {_AGAIN}")
+    _check_types(manifest, {**REQUIRED, **OPTIONAL}, file)
+    for row in manifest.get("steps", ()):
+        if not isinstance(row, dict) or "index" not in row:
+            raise InputError(f"{file} has {row!r} among its steps, which is none: {_AGAIN}")
+        _check_types(row, STEP, file)
+    texts = [*manifest["class_names"], *(value for key in REQUIRED if isinstance(value := manifest[key], str))]
+    strange = [text for text in texts if not isinstance(text, str) or not text.isprintable()]
+    if strange:  # a terminal would obey some of it
+        raise InputError(f"{file} has the name {strange[0]!r}, which is no text: {_AGAIN}")
     steps = manifest["step_classes"]
     ids = [class_id for step in steps for class_id in step] if all(isinstance(s, list) for s in steps) else []
-    if not ids or len(set(ids)) < len(ids) or not all(0 < i < len(manifest["class_names"]) for i in ids):
+    if (
+        not ids
+        or not all(type(i) is int and 0 < i < len(manifest["class_names"]) for i in ids)
+        or len(set(ids)) < len(ids)
+    ):
         raise InputError(f"{file} has step_classes that are not lists of ids of class_names, each once: {_AGAIN}")
+
+
+def _check_types(record: Mapping[str, Any], kinds: Mapping[str, type | tuple[type, ...]], file: Path) -> None:
+    for key in record.keys() & kinds.keys():
+        kind, value = kinds[key], record[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):  # a bool is an int to Python
+            raise InputError(f"{file} has {key} = {value!r}, which is of the wrong type: {_AGAIN}")
+
+
+def _check_digests(manifest: dict[str, Any], file: Path, counts_file: Path) -> None:
+    try:
+        check_seal(manifest)
+    except Damaged as error:
+        raise InputError(f"{file} was damaged or edited ({error}): {_AGAIN}") from error
+    # A run that was killed while it went on may have newer counts than its manifest; they have a digest of their own.
+    named = manifest["sha256"].get(COUNTS) if is_sealed(manifest) else None
+    if named and manifest["status"] != "running" and counts_file.exists() and file_digest(counts_file) != named:
+        raise InputError(f"{counts_file} does not have the sha256 that manifest.json names: {_AGAIN}")
 
 
 def _load_counts(file: Path) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_npz(file, COUNTS_BYTES)
     except FileNotFoundError as error:
         raise InputError(f"{file} is missing: {_AGAIN}") from error
-    except _DAMAGE as error:
+    except Damaged as error:
         raise InputError(f"{file} is corrupt ({error}): {_AGAIN}") from error
     slot_ids = arrays.pop("slot_ids", None)
     if slot_ids is None or not all(re.fullmatch(r"step_\d{2,}", name) for name in arrays):

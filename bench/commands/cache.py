@@ -8,8 +8,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "cache",
         help="list, verify or clear trained steps",
-        description="list: every trained step. verify: check each against its sha256 and put damaged ones into "
-        "quarantine. gc: remove steps and counts that no run of the store refers to, unfinished checkpoints "
+        description="list: every trained step. verify: check steps, counts and runs against their sha256, put damaged "
+        "steps and counts into quarantine, and name steps trained by other code of the same version. gc: remove "
+        "steps and counts that no run of the store refers to, unfinished checkpoints "
         "and quarantine.",
     )
     parser.add_argument("action", choices=("list", "verify", "gc"))

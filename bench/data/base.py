@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from bench.data.pairs import Inspection
 from protocols import VOID, InputError, dataset, unknown
 
 SPLITS = ("train", "val")
@@ -37,13 +38,13 @@ class SegmentationData(ABC):
         """
 
     @abstractmethod
-    def inspect(self, index: int) -> tuple[np.ndarray, bytes]:
-        """Pixels of every label value, int64 (256,), and the sha256 of image and mask.
+    def inspect(self, index: int) -> Inspection:
+        """What is to be known of an image and its mask before any training.
 
         Raises InputError, naming the file, for a broken image, a broken mask, or sizes that differ.
         """
 
-    def inspections(self, processes: int | None = None) -> Iterator[tuple[np.ndarray, bytes] | InputError]:
+    def inspections(self, processes: int | None = None) -> Iterator[Inspection | InputError]:
         """`inspect` of every image in order; what it raises comes as a value. processes: that may take part, where
         there is work for several; default: one for each CPU."""
         for index in range(len(self)):

@@ -4,14 +4,14 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.data.base import SegmentationData, stamp
-from bench.data.pairs import Inspection, inspect_pair, load_pair, outcome_of_pair
+from bench.data.pairs import Inspection, inspect_pair, load_pair, outcome_of_pair, unreadable
 from bench.data.parallel import parallel_map
 from protocols import InputError
+from protocols.files import expanded
 
 IMAGE, MASK = ".jpg", ".png"
 
@@ -38,7 +38,7 @@ class FolderData(SegmentationData):
         image, mask = load_pair(self._image_path(index), self._mask_path(index))
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)
 
-    def inspect(self, index: int) -> tuple[np.ndarray, bytes]:
+    def inspect(self, index: int) -> Inspection:
         return inspect_pair(self._pair(index))
 
     def inspections(self, processes: int | None = None) -> Iterator[Inspection | InputError]:
@@ -48,7 +48,10 @@ class FolderData(SegmentationData):
         files = []
         for index, name in enumerate(self.ids):
             for path in self._pair(index):
-                status = os.stat(path)
+                try:
+                    status = os.stat(path)
+                except OSError as error:  # a link to nowhere, or to itself
+                    raise unreadable(path, error) from error
                 files.append((name, status.st_size, status.st_mtime_ns))
         return stamp(self.name, self.split, files)
 
@@ -63,8 +66,12 @@ class FolderData(SegmentationData):
 
 
 def missing_files(folder: Path, ids: Iterable[str], ending: str) -> list[str]:
-    """The names of files, id and ending, that the folder does not hold, in the order of the ids."""
-    present = set(os.listdir(folder))
+    """The names of files, id and ending, that the folder does not hold, in the order of the ids. InputError: it
+    cannot be listed."""
+    try:
+        present = set(os.listdir(folder))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed ({error.strerror}): let it be read") from error
     return [name for name in (f"{id}{ending}" for id in ids) if name not in present]
 
 
@@ -78,7 +85,7 @@ def find_root(name: str, root: str | Path | None, marker: str, inside: tuple[str
     )
     if root is None:
         raise InputError(f"data {name!r} needs the folder of its files: give {remedy}")
-    root = Path(root).expanduser()
+    root = expanded(root)
     if not root.is_dir():
         raise InputError(f"data {name!r}: there is no folder {root}: give {remedy}")
     for candidate in (root, *(root / folder for folder in inside)):

@@ -1,8 +1,6 @@
 """Which classes each image holds: one pass over the masks, which also finds what is broken; kept in a
 file."""
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.base import SegmentationData, known_labels, stamp
+from bench.progress import announce
 from protocols import VOID, InputError, dataset
 from protocols.files import replacing
+from protocols.integrity import Damaged, read_npz
 
 FORMAT = 1  # of the file; part of its name
 
@@ -69,18 +69,24 @@ def read_presence(
     known = known_labels(data.label_space)
     matrix = np.zeros((len(data), _columns(data)), dtype=bool)
     digest = sha256(f"{data.name} {data.split}\n".encode())
+    turned = []
     for index, found in enumerate(data.inspections(processes)):
         if isinstance(found, InputError):
             on_fault(index, found)
         else:
-            pixels, content = found
-            strange = np.flatnonzero((pixels > 0) & ~known)
+            strange = np.flatnonzero((found.pixels > 0) & ~known)
             if strange.size:
                 on_fault(index, UnknownLabel(_unknown_label(data, index, int(strange[0]), bool(known[VOID]))))
-            matrix[index] = pixels[: matrix.shape[1]] > 0
-            digest.update(f"{data.ids[index]}\n".encode() + content)
+            matrix[index] = found.pixels[: matrix.shape[1]] > 0
+            digest.update(f"{data.ids[index]}\n".encode() + found.digest)
+            turned += [data.ids[index]] * found.turned
         if progress is not None:
             progress(index + 1, len(data))
+    if turned:
+        announce(
+            f"{data.name} {data.split}: {len(turned)} images have an EXIF orientation, {turned[0]} first. It is not "
+            "applied: their masks must fit the pixels as they are stored"
+        )
     return Presence(matrix, digest.hexdigest())
 
 
@@ -107,9 +113,9 @@ def _unknown_label(data: SegmentationData, index: int, label: int, has_void: boo
 def _read(path: Path, fingerprint: str, shape: tuple[int, int]) -> Presence | None:
     """What the file holds, or None if there is no such file, or it is damaged or of other data."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            matrix, digest, check = file["matrix"], str(file["digest"]), str(file["check"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        arrays = read_npz(path, limit=int(np.prod(shape)) + 2**16)
+        matrix, digest, check = arrays["matrix"], str(arrays["digest"]), str(arrays["check"])
+    except (FileNotFoundError, Damaged, KeyError):
         return None
     if matrix.shape != shape or matrix.dtype != bool or check != _check(matrix, digest, fingerprint):
         return None

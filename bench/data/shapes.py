@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.data import ade_scenes, voc_scenes
 from bench.data.base import SegmentationData, stamp
+from bench.data.pairs import Inspection
 from protocols import InputError
 
 SCENES = {"voc": voc_scenes, "ade": ade_scenes}
@@ -53,10 +54,10 @@ class ShapesData(SegmentationData):
         pixels, masks = _rendered(self.label_space, self.split, self.images, self.size)
         return pixels[index], masks[index]
 
-    def inspect(self, index: int) -> tuple[np.ndarray, bytes]:
+    def inspect(self, index: int) -> Inspection:
         image, mask = (tensor.numpy() for tensor in self.load(index))
         pixels = np.bincount(mask.ravel(), minlength=256)
-        return pixels, sha256(image.tobytes() + mask.tobytes()).digest()
+        return Inspection(pixels, sha256(image.tobytes() + mask.tobytes()).digest())
 
     def fingerprint(self) -> str:
         scenes = SCENES[self.label_space]

@@ -1,13 +1,16 @@
 """PASCAL VOC 2012 with the masks of SBD: 10,582 training, 1,449 validation images, 20 classes, void 255."""
 
+from collections import Counter
 from pathlib import Path
 
 from bench.data.folder import FolderData, find_root
 from protocols import InputError
+from protocols.files import read_bytes
 
 LISTS = {"train": "train_aug.txt", "val": "val.txt"}
 IMAGES, MASKS = "JPEGImages", "SegmentationClassAug"
 INSIDE = ("VOC2012", "VOCdevkit/VOC2012")  # folders in which VOC is found, too
+LIST_BYTES = 2**26  # a million images; VOC has ten thousand
 
 
 class VocData(FolderData):
@@ -46,11 +49,14 @@ def read_list(folder: Path, file: str) -> tuple[str, ...]:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise InputError(f"the list {file} is missing: put it at {places[0]}")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = read_bytes(path, LIST_BYTES).decode("utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise InputError(f"the list {path} cannot be read ({error.strerror}): copy it again") from error
     names = tuple(Path(line.split()[0]).stem for line in lines if line.strip())
     if not names:
         raise InputError(f"the list {path} is empty: copy it again")
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
         raise InputError(f"the list {path} names {twice} twice: remove one of the lines")
     return names

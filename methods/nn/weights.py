@@ -16,7 +16,7 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from protocols.errors import InputError
-from protocols.files import file_digest
+from protocols.files import expanded, file_digest
 
 CLASSIFIERS = ("fc.", "head.")  # of image classification: the encoders have none
 OPENAI_CLIP = "ViT-B-16-quickgelu/openai"  # open_clip's name and tag of OpenAI's ViT-B/16: both towers in one file
@@ -35,7 +35,7 @@ def initial_file(published: Published | None, pretrained: str) -> Path | None:
         return None
     if pretrained == "default":
         return published()
-    path = Path(pretrained).expanduser()
+    path = expanded(pretrained)
     if not path.is_file():
         raise InputError(f"network.pretrained={pretrained}: no such file; give a weights file, 'default' or 'none'")
     return path
@@ -89,7 +89,7 @@ def load(encoder: nn.Module, path: Path, adapt: Callable[[dict, nn.Module], dict
     be read, or leaves any weight of the encoder without a value.
     """
     with _explained(path):
-        state = _in_float32(load_state_dict(str(path)))
+        state = _in_float32(load_state_dict(str(path), weights_only=True))
         state = adapt(state, encoder) if adapt else state
         state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
         missing = encoder.load_state_dict(state, strict=False).missing_keys
@@ -102,7 +102,7 @@ def load_open_clip(model: nn.Module, path: Path) -> None:
     Raises InputError if the file cannot be read, or leaves any weight without a value: a file of the image tower alone.
     """
     with _explained(path):
-        state = convert_state_dict(model, _in_float32(open_clip_state(str(path))))
+        state = convert_state_dict(model, _in_float32(open_clip_state(str(path), weights_only=True)))
         if hasattr(model, "text") and "positional_embedding" in state:
             state = convert_to_custom_text_state_dict(state)
         resize_pos_embed(state, model)

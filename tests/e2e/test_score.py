@@ -251,7 +251,7 @@ def test_predictions_need_a_run_whose_networks_are_there(bench, tmp_path, folder
     assert code == 2 and "no network can be loaded" in err
 
     manifest = json.loads((run.path / "manifest.json").read_text())
-    (run.path / "manifest.json").write_text(json.dumps(manifest | {"run": "another"}))
+    (run.path / "manifest.json").write_text(json.dumps(manifest | {"run": "another", "sha256": {}}))
     code, _, err = bench("predict", run.path, "--out", "out")
     assert code == 2 and "another would be finetune_voc_15-5" in err
     (run.path / "manifest.json").write_text(json.dumps(manifest))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench import rolling
-from bench.cache import META, WEIGHTS, CorruptEntry, StepCache
+from bench.cache import LOG, META, WEIGHTS, CorruptEntry, StepCache
 from bench.rolling import Position
 
 KEY = "ab" * 32
@@ -93,15 +93,83 @@ def test_what_a_killed_process_was_writing_goes_with_the_next_publish(cache):
     assert [path.name for path in (cache.root / "steps").iterdir()] == [KEY]
 
 
-def test_counts_come_back_and_damaged_ones_are_dropped(cache):
+def test_counts_come_back_and_damaged_ones_are_put_aside(cache):
     counts = np.arange(3 * 4 * 2, dtype=np.int64).reshape(3, 4, 2)
     assert cache.load_counts(KEY) is None
     cache.publish_counts(KEY, counts)
     assert np.array_equal(cache.load_counts(KEY), counts)
     path = cache.root / "counts" / f"{KEY}.npz"
-    path.write_bytes(path.read_bytes()[:40])
+    sound = path.read_bytes()
+    path.write_bytes(sound[:40])
+    with pytest.raises(CorruptEntry, match=KEY):
+        cache.load_counts(KEY)
+    assert not path.exists() and cache.counts_keys() == []
+    (entry,) = (cache.root / "quarantine").glob("*/entry")
+    assert entry.read_bytes() == sound[:40]
     assert cache.load_counts(KEY) is None
-    assert not path.exists()
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+
+
+def test_a_flipped_byte_of_counts_is_found_or_does_no_harm(cache):
+    counts = np.arange(3 * 4 * 2, dtype=np.int64).reshape(3, 4, 2)
+    cache.publish_counts(KEY, counts)
+    path = cache.root / "counts" / f"{KEY}.npz"
+    sound, found = path.read_bytes(), 0
+    for place in range(len(sound)):
+        path.write_bytes(flipped(sound, place))
+        try:
+            assert np.array_equal(cache.verify_counts(KEY), counts)  # a byte that says nothing, such as a date
+        except CorruptEntry:
+            found += 1
+    assert found > len(sound) / 2
+
+
+def content(meta):
+    """A record without its digests: the name of one may be what was damaged."""
+    return {name: value for name, value in meta.items() if name != "sha256"}
+
+
+def test_every_flipped_byte_of_a_step_is_found_or_does_no_harm(cache):
+    """Of its weights, its log and its record: in all three, or the record says the same as before."""
+    publish(cache)
+    expected, found, total = content(cache.verify(KEY)), 0, 0
+    for path in cache.step_folder(KEY).iterdir():
+        sound = path.read_bytes()
+        total += len(sound)
+        for place in range(len(sound)):
+            path.write_bytes(flipped(sound, place))
+            try:
+                assert content(cache.verify(KEY)) == expected and path.name == META, f"byte {place} of {path.name}"
+            except CorruptEntry:
+                found += 1
+        path.write_bytes(sound)
+    assert found > 0.98 * total  # the rest is blank space
+    cache.verify(KEY)
+
+
+def test_a_damaged_log_or_record_is_found_where_it_is_read_without_the_weights(cache):
+    for name, number, read in ((LOG, "20", cache.log), (META, "3", cache.meta)):
+        publish(cache)
+        path = cache.step_folder(KEY) / name
+        path.write_text(path.read_text().replace(number, "4", 1))
+        with pytest.raises(CorruptEntry, match=name):
+            read(KEY)
+        assert not cache.has(KEY)
+
+
+def test_entries_from_before_there_were_digests_are_used_as_they_are(cache):
+    publish(cache)
+    path = cache.step_folder(KEY) / META
+    meta = json.loads(path.read_text())
+    del meta["sha256"]["record"]
+    path.write_text(json.dumps(meta))
+    assert cache.verify(KEY)["images"] == 3
+    (cache.root / "counts").mkdir()
+    np.savez_compressed(cache.root / "counts" / f"{KEY}.npz", counts=np.arange(4))
+    assert cache.load_counts(KEY).tolist() == [0, 1, 2, 3]
 
 
 def hold(root, held, release):
@@ -184,6 +252,23 @@ def test_optimiser_state_comes_back_in_the_layout_of_its_parameters(tmp_path):
     model, optimiser = make()
     rolling.load(tmp_path / "at.safetensors", model, optimiser)
     assert optimiser.state[model.weight]["momentum_buffer"].stride() == model.weight.stride()
+
+
+def test_every_flipped_byte_of_a_checkpoint_is_found_or_does_no_harm(tmp_path, capsys):
+    path = tmp_path / "at.safetensors"
+    model, optimiser = learner(torch.optim.SGD, momentum=0.9)
+    advance(model, optimiser, range(2))
+    rolling.save(path, model, optimiser, Position(2, [{"ce": 0.5}], 1.0))
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    sound, found = path.read_bytes(), 0
+    for place in range(0, len(sound), 23):
+        path.write_bytes(flipped(sound, place))
+        position = rolling.load(path, model, optimiser)
+        assert position in (Position(), Position(2, [{"ce": 0.5}], 1.0))
+        assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+        found += position == Position()
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == found > 0.95 * len(sound) / 23 and all("at.safetensors is damaged" in line for line in said)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a checkpoint", json.dumps({"a": 1}).encode()])

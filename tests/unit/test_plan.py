@@ -1,11 +1,14 @@
 """Keys: equal training has equal keys, whatever it is called; everything that changes training changes them."""
 
+from copy import copy
+from dataclasses import fields
+
 import pytest
 
 import methods
 from bench.config import configurations
 from bench.plan import make_plan
-from bench.spec import resolve
+from bench.spec import RunSpec, resolve
 from bench.workspace import Workspace
 
 SMALL = ["track=demo", "backbone=deeplab", "train.crop=32", "data.train_images=60", "data.val_images=10"]
@@ -91,22 +94,29 @@ TRAINING = [  # (override, steps that it changes)
     ("train.base.epochs=7", "all"),
     ("train.increment.lr=0.5", "later"),
     ("train.increment.iterations=7", "later"),
+    ("train.increment.epochs=7", "later"),
     ("mib.kd=3", "later"),
     ("mib.unbiased_ce=false", "later"),
+    ("mib.unbiased_kd=false", "later"),
     ("mib.background_init=false", "later"),
     ("network.name=deeplab", "all"),
     ("data.train_images=61", "all"),
     ("order=b", "all"),
+    ("setting=disjoint", "all"),
+    ("backbone=segmenter", "all"),
+    ("network.pretrained={weights}", "all"),
     ("evaluation.split=dev", "all"),
 ]
 NOT_TRAINING = [
     "device=cpu", "threads=1", "workers=2", "channels_last=false", "checkpoint_seconds=1", "evaluation.batch=3",
-    "evaluation.size=48", "data.val_images=11", "data.root=elsewhere",
+    "evaluation.size=48", "data.val_images=11", "data.root=elsewhere", "data.name=shapes", "store=elsewhere",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("override", "changed"), TRAINING, ids=[override for override, _ in TRAINING])
-def test_what_changes_training_changes_the_key(plan, override, changed):
+def test_what_changes_training_changes_the_key(plan, tmp_path, override, changed):
+    (tmp_path / "weights.safetensors").write_bytes(b"any")
+    override = override.format(weights=tmp_path / "weights.safetensors") if "{" in override else override
     usual, other = plan(), plan("mib", "voc_10-5", override)
     same = [one == two for one, two in zip(keys(usual), keys(other), strict=True)]
     assert same == ([False] * 3 if changed == "all" else [True, False, False])
@@ -126,14 +136,35 @@ def test_every_option_is_in_one_of_the_two_lists():
     from bench.config import _keys, register
 
     register()
-    others = set(methods.names()) - {"mib"}  # every option of a method is in its keys; MiB's stand for all
+    others = set(methods.names()) - {"mib"}  # the test below is about them
     known = {key for key in _keys(ConfigStore.instance().load("schema.yaml").node) if key.split(".")[0] not in others}
     listed = {override.split("=")[0] for override in [*NOT_TRAINING, *(override for override, _ in TRAINING)]}
-    elsewhere = {
-        "method", "protocol", "setting", "track", "backbone", "store", "data.name", "network.pretrained",
-        "mib.unbiased_kd", "train.increment.epochs",
-    }  # fmt: skip
-    assert known == listed | elsewhere
+    # A protocol is its steps (tested above), a method its recipe (below), and a track what it sets.
+    assert known == listed | {"method", "protocol", "track"}
+
+
+OPTIONS = [(name, option.name) for name in methods.names() for option in fields(methods.get(name).method.Config)]
+
+
+def another(value):
+    """A value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    return f"{value}x" if isinstance(value, str) else (value or 0) + 1
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS)
+def test_every_option_of_every_method_is_in_its_keys(workspace, plan, name, option):
+    """In those of its increments always; in that of step 0 where its base recipe or the end of step 0 has it."""
+    usual = plan(name)
+    spec = usual.spec
+    options = copy(spec.options)  # not `replace`, which would check the value
+    setattr(options, option, another(getattr(options, option)))
+    other = make_plan(RunSpec(spec.config, spec.found, options, spec.protocol), workspace)
+    same = [one == two for one, two in zip(keys(usual), keys(other), strict=True)]
+    at_the_base = other.spec.base != spec.base or usual.steps[0].key != usual.steps[0].base_key
+    assert same == [not at_the_base, *[False] * (len(same) - 1)]
+    assert usual.recipe != other.recipe and usual.run_id != other.run_id
 
 
 @pytest.mark.parametrize("override", ["evaluation.size=48", "data.val_images=11"])
