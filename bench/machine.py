@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bench import distributed
+from bench.allocator import keep_freed_memory
 from bench.config import RunConfig
 from bench.data.views import RawBatch
 from methods.base import Batch
@@ -38,7 +39,7 @@ class Machine:
 
     @classmethod
     def of(cls, config: RunConfig) -> "Machine":
-        """The machine that `config` asks for; sets PyTorch's thread count as a side effect."""
+        """The machine that `config` asks for; sets PyTorch's thread count and allocator as a side effect."""
         if config.device not in ("auto", "cpu", "cuda"):
             raise unknown("device", config.device, ("auto", "cpu", "cuda"))
         if config.device == "cuda" and not torch.cuda.is_available():
@@ -48,6 +49,8 @@ class Machine:
         cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
         if cuda and distributed.world() > 1:
             take_device(distributed.local_rank(), distributed.local_world())
+        if not cuda:
+            keep_freed_memory()
         return cls(
             torch.device("cuda" if cuda else "cpu"),
             config.train.precision,
