@@ -18,7 +18,7 @@ results-demo: .venv/installed
 	$(BIN)/bench report --store $(STORE) --protocol voc_10-1 --format md,csv,latex,png,pdf,html --out $(RESULTS)
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-faults: .venv/installed-test
 	$(BIN)/python -m pytest tests/faults --timeout=1200

@@ -336,7 +336,9 @@ SWITCHES = [  # options, terms that they take away in an increment
 ]
 
 
-@pytest.mark.parametrize(("options", "gone"), SWITCHES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("options", "gone"), SWITCHES, ids=lambda value: str(value if isinstance(value, dict) else sorted(value))[:40]
+)
 def test_every_switch_trains_through_a_step_transition(options, gone):
     method, trial = lbd(**options), Trial(get("lbd"), "segmenter")
     for index, step in enumerate(trial.steps[:2]):
