@@ -233,13 +233,12 @@ class Engine:
             return counts
         images, section = self.plan.evaluation, self.plan.spec.config.evaluation
         method = self.learner.hold(index)
-        loader = make_eval_loader(self.plan.evaluation_view, section.size, section.batch, self.workers, self.pin)
+        loader = make_eval_loader(self.plan.evaluation_view, section.side, section.batch, self.workers, self.pin)
         normalise = self.machine.normaliser(method.network.mean, method.network.std)
-        scopes = image_scopes(images.rows, step.step)
+        scopes = image_scopes(images.rows, step.step)[loader.order]
+        slots, crop = len(self.plan.spec.protocol.slot_ids), self.plan.spec.window
         with self.reporter.evaluating(step, len(images.indices)) as progress:
-            counts = evaluate(
-                method, loader, scopes, len(self.plan.spec.protocol.slot_ids), self.machine, normalise, progress
-            )
+            counts = evaluate(method, loader, scopes, slots, self.machine, normalise, progress, crop)
         self.cache.publish_counts(step.counts_key, counts)
         return counts
 

@@ -61,10 +61,11 @@ def prepare(overrides: Sequence[str], references: Sequence[str]) -> Prepared:
 
 def check_networks(plans: Sequence[RunPlan]) -> None:
     """Builds every network once, for training and for evaluation, so that what does not fit is known at the start."""
-    for network, size in {(plan.spec.network, plan.spec.config.evaluation.size) for plan in plans}:
+    for network, side in {(plan.spec.network, plan.spec.config.evaluation.side) for plan in plans}:
         build(network)
-        with torch.device("meta"):
-            build(replace(network, pretrained="none", image_size=size))
+        if side is not None:
+            with torch.device("meta"):
+                build(replace(network, pretrained="none", image_size=side))
 
 
 def launch(overrides: Sequence[str], references: Sequence[str]) -> int:

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 
-from bench import evaluate
+from bench import evaluate, windows
+from bench.config import NATIVE
 from bench.data.views import StepView, iterations_per_epoch, step_view
 from bench.keys import digest
 from bench.spec import RunSpec
@@ -79,7 +80,7 @@ def make_plan(spec: RunSpec, workspace: Workspace) -> RunPlan:
             {
                 "step": key,
                 "view": evaluation_view.digest,
-                "size": spec.config.evaluation.size,
+                "size": spec.config.evaluation.side or [NATIVE, windows.VERSION],
                 "prediction": spec.method_recipe if spec.own_prediction else None,
                 "seen": list(step.seen),
                 "version": evaluate.VERSION,

@@ -15,6 +15,7 @@ key=value changes anything else. What changes training is part of the key of eac
   network.pretrained=none          random weights; or a path to a weights file
   order=random:7                   a class order
   data.root=PATH                   where VOC or ADE20K lies
+  evaluation.size=native           whole images at their own size, in windows; default: squares of the crop
   evaluation.split=dev             evaluate on a tenth of the training images, held out, for tuning
   store=PATH                       where runs and trained steps are kept (default: runs)
   device=cpu threads=2 workers=4 checkpoint_seconds=60

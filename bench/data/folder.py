@@ -42,6 +42,14 @@ class FolderData(SegmentationData):
         _same_size(image_path, (image.shape[1], image.shape[0]), mask_path, mask)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)
 
+    def shape(self, index: int) -> tuple[int, int]:
+        path = self._mask_path(index)
+        try:
+            with Image.open(path) as mask:  # reads the header alone
+                return mask.height, mask.width
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as an image: copy it again") from error
+
     def inspect(self, index: int) -> tuple[np.ndarray, bytes]:
         image_path, mask_path = self._image_path(index), self._mask_path(index)
         image_bytes, mask_bytes = _read(image_path), _read(mask_path)

@@ -193,6 +193,9 @@ class ShapesData(SegmentationData):
         pixels, masks = _rendered(self.split, self.images, self.size)
         return pixels[index], masks[index]
 
+    def shape(self, index: int) -> tuple[int, int]:
+        return self.size, self.size
+
     def inspect(self, index: int) -> tuple[np.ndarray, bytes]:
         image, mask = (tensor.numpy() for tensor in self.load(index))
         pixels = np.bincount(mask.ravel(), minlength=256)

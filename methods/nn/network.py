@@ -7,7 +7,7 @@ configuration, repeat its calls of `grow`, then `load_state_dict`.
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ class Network(nn.Module, ABC):
 
     mean: tuple[float, float, float]  # per RGB channel, of values in [0, 1]
     std: tuple[float, float, float]
+    any_size: ClassVar[bool] = False  # takes images of any size and shape in evaluation, larger than in training too
 
     @property
     @abstractmethod

@@ -82,6 +82,7 @@ TRAINING = [  # (override, steps that it changes)
     ("mib.background_init=false", "later"),
     ("network.name=deeplab", "all"),
     ("data.train_images=61", "all"),
+    ("data.image_size=48", "all"),
     ("order=b", "all"),
     ("evaluation.split=dev", "all"),
 ]
@@ -122,7 +123,7 @@ def test_every_option_is_in_one_of_the_two_lists():
     assert known == listed | elsewhere
 
 
-@pytest.mark.parametrize("override", ["evaluation.size=48", "data.val_images=11"])
+@pytest.mark.parametrize("override", ["evaluation.size=48", "evaluation.size=native", "data.val_images=11"])
 def test_what_changes_evaluation_changes_counts_and_recipe_but_no_training(plan, override):
     usual, other = plan(), plan("mib", "voc_10-5", override)
     assert all(one.counts_key != two.counts_key for one, two in zip(usual.steps, other.steps, strict=True))
