@@ -162,8 +162,9 @@ class Engine:
             recipe,
             spec.phase(step.step.index),
             step.iterations,
-            lambda first: self._batches(step, first, step.iterations),
+            lambda first: self._batches(step, first, step.due),
             self.cache.rolling_path(key),
+            step.limit,
         )
         log: list[dict[str, Any]] = []
         seconds = 0.0
@@ -203,7 +204,7 @@ class Engine:
     def _meta(self, method: Method, step: StepPlan, seconds: float) -> dict[str, Any]:
         """What the cache remembers of a trained step besides its tensors."""
         cuda = self.machine.device.type == "cuda"
-        images = step.iterations * self.plan.spec.config.train.batch
+        images = step.due * self.plan.spec.config.train.batch
         return {
             "method": self.plan.spec.found.label,
             "network": self.plan.spec.config.network.name,
@@ -211,7 +212,7 @@ class Engine:
             "step": step.position,
             "seed": self.plan.spec.seed,
             "images": len(step.view.indices),
-            "iterations": step.iterations,
+            "iterations": step.due,
             "seconds": round(seconds, 3),
             "images_per_second": round(images / seconds, 2) if seconds else None,
             "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
@@ -250,7 +251,8 @@ class OnePass:
         self.engine, self.step, self.normalise = engine, step, normalise
 
     def __len__(self) -> int:
-        return iterations_per_epoch(len(self.step.view.indices), self.engine.plan.spec.config.train.batch)
+        whole = iterations_per_epoch(len(self.step.view.indices), self.engine.plan.spec.config.train.batch)
+        return whole if self.step.limit is None else min(whole, self.step.limit)
 
     def __iter__(self) -> Iterator[Batch]:
         return map(self.normalise, self.engine._batches(self.step, 0, len(self)))

@@ -46,9 +46,7 @@ def prepare(overrides: Sequence[str], references: Sequence[str]) -> Prepared:
 
     Raises InputError before anything is trained.
     """
-    specs = [resolve(config) for config in configurations(overrides, references)]
-    if len({(spec.config.store, spec.config.device, spec.config.threads) for spec in specs}) > 1:
-        raise InputError("store, device and threads cannot be swept: give one value each")
+    specs = specs_of(overrides, references)
     skipped = [(spec, spec.unsupported) for spec in specs if spec.unsupported]
     Machine.of(specs[0].config)
     workspace = workspace_of(specs[0].config.store)
@@ -57,6 +55,14 @@ def prepare(overrides: Sequence[str], references: Sequence[str]) -> Prepared:
     if not plans:
         raise InputError("nothing to run: " + "; ".join(f"{spec.found.label}: {why}" for spec, why in skipped))
     return Prepared(workspace, list(plans.values()), skipped)
+
+
+def specs_of(overrides: Sequence[str], references: Sequence[str]) -> list[RunSpec]:
+    """Every run that the overrides describe, checked as far as that needs no data and no weights. Raises InputError."""
+    specs = [resolve(config) for config in configurations(overrides, references)]
+    if len({(spec.config.store, spec.config.device, spec.config.threads) for spec in specs}) > 1:
+        raise InputError("store, device and threads cannot be swept: give one value each")
+    return specs
 
 
 def check_networks(plans: Sequence[RunPlan]) -> None:

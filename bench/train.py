@@ -35,6 +35,7 @@ class StepTraining:
     iterations: int
     batches: Callable[[int], Iterable[RawBatch]]  # the batches from a given iteration on
     checkpoint: Path
+    stop: int | None = None  # leave off after that many iterations of the schedule (a dry run)
 
 
 def rate(recipe: TrainSection, phase: Phase, iteration: int, iterations: int) -> float:
@@ -86,6 +87,7 @@ def train_step(
     whole log. Raises NonFiniteLoss when a loss is not finite.
     """
     recipe, n = training.recipe, training.iterations
+    end = n if training.stop is None else min(n, training.stop)
     encoder = method.network.encoder_parameters()
     optimiser = make_optimiser(recipe, method.parameter_groups(method.step), encoder, machine.device)
     position = rolling.load(training.checkpoint, method, optimiser)
@@ -106,7 +108,7 @@ def train_step(
                 sums[name] = sums[name] + detached if name in sums else detached
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        if (i + 1) % LOG_EVERY and i + 1 < n:
+        if (i + 1) % LOG_EVERY and i + 1 < end:
             continue
         count = (i % LOG_EVERY) + 1
         losses = dict(zip(sums, (torch.stack(list(sums.values())) / count).tolist(), strict=True))
@@ -117,7 +119,7 @@ def train_step(
         position.log.append({"step": method.step.index, "iteration": i + 1, "lr": now, **losses})
         progress(i + 1, losses, count * recipe.batch / max(clock - logged, 1e-9))
         logged = clock
-        if clock - saved >= machine.checkpoint_seconds and i + 1 < n:
+        if clock - saved >= machine.checkpoint_seconds and i + 1 < end:
             rolling.save(training.checkpoint, method, optimiser, position)
             saved = time.monotonic()
     return position

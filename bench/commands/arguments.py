@@ -43,6 +43,16 @@ def add_run_arguments(parser: argparse.ArgumentParser, methods: bool = True) -> 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
+def add_dry_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds --dry to a command that runs."""
+    parser.add_argument(
+        "--dry",
+        action="store_true",
+        help="try every step: 2 iterations and 2 batches of evaluation of each, at the real batch, crop, network and "
+        "precision; store nothing, and tell memory, seconds an iteration and what the whole would take",
+    )
+
+
 def overrides(arguments: argparse.Namespace) -> list[str]:
     """The Hydra overrides that the arguments stand for.
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from bench.commands.arguments import add_run_arguments, method_references, overrides
+from bench.commands.arguments import add_dry_argument, add_run_arguments, method_references, overrides
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -13,12 +13,18 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "trained again; a killed command goes on where it was when it is given again.",
     )
     add_run_arguments(parser)
+    add_dry_argument(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Runs everything, prints the table of these runs and where the files are."""
     given = overrides(arguments)
+    if arguments.dry:
+        from bench.dry import dry_run
+        from bench.launch import prepare
+
+        return dry_run(prepare(given, method_references(arguments)))
     from bench.launch import launch
 
     return launch(given, method_references(arguments))
