@@ -110,7 +110,7 @@ def _device(spec: RunSpec) -> Finding:
 
 @dataclass(frozen=True)
 class Sketch:
-    """Runs that differ in their seeds alone, as far as they are known without data. lengths: iterations of each step."""
+    """Runs that differ in their seeds alone, as known without data. lengths: iterations of each step."""
 
     name: str
     seeds: tuple[int, ...]
