@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 
-from bench.data.views import RawBatch
+from bench import distributed, interruption
+from bench.data.views import RawBatch, Share
 from bench.engine import Engine
 from bench.estimate import Due, Rates, due_steps, total_seconds
-from bench.launch import Prepared, check_networks
+from bench.launch import Prepared, check_networks, prepare
 from bench.machine import Machine
 from bench.meter import Measured, Meter, duration, memory_text
 from bench.plan import RunPlan, StepPlan, cut_short
@@ -40,34 +42,46 @@ class Trial:
 class _TimedEngine(Engine):
     """An engine that tells its reporter of every iteration."""
 
-    def _batches(self, step: StepPlan, first: int, iterations: int) -> Iterator[RawBatch]:
-        for batch in super()._batches(step, first, iterations):
+    def _batches(self, step: StepPlan, first: int, iterations: int, share: Share) -> Iterator[RawBatch]:
+        for batch in super()._batches(step, first, iterations, share):
             yield batch
             self.reporter.iteration_done()
 
 
-def dry_run(prepared: Prepared) -> int:
-    """Tries every step of every prepared run, one run after the other, and prints what whole runs would take.
+def dry_run(overrides: Sequence[str], references: Sequence[str]) -> int:
+    """Tries every step of every run that the overrides describe, one run after the other, in this process (or those of
+    torchrun), and prints what whole runs would take.
 
-    Nothing enters the store. Returns the exit code: that of the worst run.
+    Nothing enters the store. Returns the exit code: that of the worst run. InputError: as `prepare`.
     """
-    check_networks(prepared.plans)
-    for spec, why in prepared.skipped:
-        announce(f"skipped {spec.found.label} on {spec.protocol.name}: {why}")
-    trials = []
-    for plan in prepared.plans:
-        trials.append(try_out(plan, prepared.workspace, ITERATIONS))
-        if trials[-1].error:
-            announce(f"{_name(plan)}: step {_failed_at(trials[-1])} failed: {trials[-1].error}")
-    _print(prepared, trials)
-    return max(trial.exit_code for trial in trials)
+
+    def ready() -> Prepared:
+        prepared = prepare(overrides, references)
+        check_networks(prepared.plans)
+        return prepared
+
+    with distributed.session(), interruption.obeyed():
+        prepared = distributed.main_first(ready)
+        speaks = distributed.rank() == 0
+        for spec, why in prepared.skipped if speaks else ():
+            announce(f"skipped {spec.found.label} on {spec.protocol.name}: {why}")
+        trials = []
+        for plan in prepared.plans:
+            trial = try_out(plan, prepared.workspace, ITERATIONS)
+            trials.append(trial)
+            if trial.error and speaks:
+                announce(f"{_name(plan)}: step {_failed_at(trial)} failed: {trial.error}")
+        if speaks:
+            _print(prepared, trials)
+        return max(trial.exit_code for trial in trials)
 
 
 def try_out(plan: RunPlan, workspace: Workspace, iterations: int, steps: int | None = None) -> Trial:
     """Runs `iterations` of each of the first `steps` steps (default: of all), and as many batches of evaluation, in a
     folder beside the runs of the store, which is removed whatever happens."""
     machine = Machine.of(plan.spec.config)
-    meter = Meter(_name(plan), len(plan.spec.protocol.steps), machine.device)
+    quiet = Console(quiet=True) if distributed.rank() > 0 else None
+    meter = Meter(_name(plan), len(plan.spec.protocol.steps), machine.device, quiet)
     short = cut_short(replace(plan, steps=plan.steps[:steps]), iterations)
     with _passing_store(workspace.store) as store:
         outcome = _TimedEngine(short, Workspace(store), machine, meter).run()
@@ -76,12 +90,14 @@ def try_out(plan: RunPlan, workspace: Workspace, iterations: int, steps: int | N
 
 @contextmanager
 def _passing_store(store: Path) -> Iterator[Path]:
-    """A hidden folder in the store, so that it lies on the same disk; what a killed process left goes, too."""
-    folder = aside_of(store / "dry-run")
+    """A hidden folder in the store, so that it lies on the same disk; one for all processes of a run. What a killed
+    process left is removed, too."""
+    folder = distributed.main_only(lambda: aside_of(store / "dry-run"))
     try:
         yield folder
     finally:
-        remove(folder)
+        if distributed.rank() == 0:
+            remove(folder)
 
 
 def probed_time(prepared: Prepared, due: Due) -> str:

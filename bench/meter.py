@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from rich.console import Console
 
 from bench.plan import StepPlan
 from bench.progress import Reporter
@@ -53,8 +54,8 @@ class Clock:
 class Meter(Reporter):
     """The reporter of a run that is tried out: measures every step, and tells it in one line."""
 
-    def __init__(self, label: str, steps: int, device: torch.device) -> None:
-        super().__init__(label, steps)
+    def __init__(self, label: str, steps: int, device: torch.device, console: Console | None = None) -> None:
+        super().__init__(label, steps, console)
         self.device = device
         self.measured: list[Measured] = []
         self._clock: Clock | None = None  # of the training that goes on

@@ -2,7 +2,13 @@
 
 import argparse
 
-from bench.commands.arguments import add_dry_argument, add_run_arguments, overrides
+from bench.commands.arguments import (
+    add_dry_argument,
+    add_launcher_arguments,
+    add_run_arguments,
+    launcher,
+    overrides,
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -19,6 +25,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--convention", default="default", metavar="C", help="default, mib, plop, mbs or ssul")
     add_run_arguments(parser, methods=False)
     add_dry_argument(parser)
+    add_launcher_arguments(parser)
     parser.set_defaults(execute=execute)
 
 
@@ -32,7 +39,6 @@ def execute(arguments: argparse.Namespace) -> int:
     arguments.methods = ",".join(listed)
     if arguments.dry:
         from bench.dry import dry_run
-        from bench.launch import prepare
 
-        return dry_run(prepare(overrides(arguments), listed))
-    return launch_ablation(overrides(arguments), listed, arguments.convention)
+        return dry_run(overrides(arguments), listed)
+    return launch_ablation(overrides(arguments), listed, arguments.convention, launcher(arguments))

@@ -2,7 +2,14 @@
 
 import argparse
 
-from bench.commands.arguments import add_dry_argument, add_run_arguments, method_references, overrides
+from bench.commands.arguments import (
+    add_dry_argument,
+    add_launcher_arguments,
+    add_run_arguments,
+    launcher,
+    method_references,
+    overrides,
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -14,6 +21,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_run_arguments(parser)
     add_dry_argument(parser)
+    add_launcher_arguments(parser)
     parser.set_defaults(execute=execute)
 
 
@@ -22,9 +30,8 @@ def execute(arguments: argparse.Namespace) -> int:
     given = overrides(arguments)
     if arguments.dry:
         from bench.dry import dry_run
-        from bench.launch import prepare
 
-        return dry_run(prepare(given, method_references(arguments)))
+        return dry_run(given, method_references(arguments))
     from bench.launch import launch
 
-    return launch(given, method_references(arguments))
+    return launch(given, method_references(arguments), launcher(arguments))
