@@ -24,6 +24,7 @@ from protocols.errors import InputError, unknown
 
 TRACKS = ("unified", "paper", "demo")
 BACKBONES = ("segmenter", "deeplab")
+NATIVE = "native"  # evaluation.size of whole images
 DEMO_RECIPES = ("ade",)  # data sets whose scenes have demo recipes of their own
 
 
@@ -72,9 +73,14 @@ class TrainSection:
 class EvaluationSection:
     """How the network of each step is evaluated: part of the key of its counts, not of training."""
 
-    size: int = MISSING  # shorter side resized to this, then the centre crop; default: the crop of training
+    size: int | str = MISSING  # shorter side resized to this, then the centre crop; or native: whole images, unresized
     batch: int = 32  # images at once; changes nothing but memory
     split: str = "val"  # val, or dev: a tenth of the training images, held out of training, for tuning
+
+    @property
+    def side(self) -> int | None:
+        """The side of the evaluated squares in pixels; None for whole images."""
+        return None if self.size == NATIVE else self.size
 
 
 @dataclass
@@ -85,6 +91,7 @@ class DataSection:
     root: str | None = None  # folder of a real data set
     train_images: int = 2000  # scenes to render (shapes only)
     val_images: int = 300
+    image_size: int | None = None  # pixels a side of scenes (shapes only); default: the crop of training
 
 
 @dataclass

@@ -182,8 +182,9 @@ class Engine:
             recipe,
             spec.phase(step.step.index),
             step.iterations,
-            lambda first: self._batches(step, first, step.iterations, share),
+            lambda first: self._batches(step, first, step.due, share),
             self.cache.rolling_path(key),
+            step.limit,
         )
         if step.iterations:
             method.train()
@@ -225,7 +226,7 @@ class Engine:
     def _meta(self, method: Method, step: StepPlan, seconds: float) -> dict[str, Any]:
         """What the cache remembers of a trained step besides its tensors."""
         cuda = self.machine.device.type == "cuda"
-        images = step.iterations * self.plan.spec.config.train.batch
+        images = step.due * self.plan.spec.config.train.batch
         return {
             "method": self.plan.spec.found.label,
             "network": self.plan.spec.config.network.name,
@@ -233,7 +234,7 @@ class Engine:
             "step": step.position,
             "seed": self.plan.spec.seed,
             "images": len(step.view.indices),
-            "iterations": step.iterations,
+            "iterations": step.due,
             "seconds": round(seconds, 3),
             "images_per_second": round(images / seconds, 2) if seconds else None,
             "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
@@ -262,13 +263,12 @@ class Engine:
         method = self.learner.hold(index)
         part = distributed.part_of(len(images.indices), section.batch)
         view = replace(self.plan.evaluation_view, indices=self.plan.evaluation_view.indices[part])
-        loader = make_eval_loader(view, section.size, section.batch, self.workers, self.pin)
+        loader = make_eval_loader(view, section.side, section.batch, self.workers, self.pin)
         normalise = self.machine.normaliser(method.network.mean, method.network.std)
-        scopes = image_scopes(images.rows, step.step)[part]
+        scopes = image_scopes(images.rows, step.step)[part][loader.order]
+        slots, crop = len(self.plan.spec.protocol.slot_ids), self.plan.spec.window
         with self.reporter.evaluating(step, len(view)) as progress:
-            counts = evaluate(
-                method, loader, scopes, len(self.plan.spec.protocol.slot_ids), self.machine, normalise, progress
-            )
+            counts = evaluate(method, loader, scopes, slots, self.machine, normalise, progress, crop)
         self.cache.publish_counts(step.counts_key, counts)
         return counts
 
@@ -283,7 +283,8 @@ class OnePass:
         self.engine, self.step, self.normalise = engine, step, normalise
 
     def __len__(self) -> int:
-        return iterations_per_epoch(len(self.step.view.indices), self.engine.plan.spec.config.train.batch)
+        whole = iterations_per_epoch(len(self.step.view.indices), self.engine.plan.spec.config.train.batch)
+        return whole if self.step.limit is None else min(whole, self.step.limit)
 
     def __iter__(self) -> Iterator[Batch]:
         return map(self.normalise, self.engine._batches(self.step, 0, len(self), Share()))

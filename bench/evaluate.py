@@ -10,6 +10,7 @@ from torch import Tensor
 from bench import distributed
 from bench.data.views import RawBatch
 from bench.machine import Machine, Normaliser
+from bench.windows import predict_whole
 from methods.base import Batch, Method
 from protocols.protocol import VOID, Step
 
@@ -44,14 +45,20 @@ def count_confusion(labels: Tensor, predictions: Tensor, scopes: Tensor, shape: 
 
 @torch.inference_mode()
 def predict(
-    method: Method, batches: Iterable[RawBatch], machine: Machine, normalise: Normaliser
+    method: Method, batches: Iterable[RawBatch], machine: Machine, normalise: Normaliser, crop: int | None = None
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Every batch as the method could see it, with its labels, and the predicted slots, (B, H, W) int64."""
+    """Every batch as the method could see it, with its labels, and the predicted slots, (B, H, W) int64.
+
+    crop: where the batches are of whole images, the side of the training crop, of which windows are made.
+    """
     method.eval()
     for raw in batches:
         batch = normalise(raw)
         with machine.autocast():
-            predictions = method.predict(batch._replace(labels=None))
+            if crop is None:
+                predictions = method.predict(batch._replace(labels=None))
+            else:
+                predictions = predict_whole(method, batch.images, crop)
         yield batch, predictions
 
 
@@ -64,17 +71,19 @@ def evaluate(
     machine: Machine,
     normalise: Normaliser,
     progress: Callable[[int], None],
+    crop: int | None = None,
 ) -> np.ndarray:
     """Counts of the current step over all batches, int64 (3 scopes, true slot in the full protocol order, predicted
     slot); on several processes, over the batches of all of them.
 
     scopes: (N,) for the images in the order of the batches. `progress(images done)` is called after each batch.
+    crop: as in `predict`.
     """
     shape = (SCOPES, n_true, method.step.n_slots)
     counts = torch.zeros(shape, dtype=torch.int64, device=machine.device)
     lowest, highest = (torch.zeros((), dtype=torch.int64, device=machine.device) for _ in range(2))
     done = 0
-    for batch, predictions in predict(method, batches, machine, normalise):
+    for batch, predictions in predict(method, batches, machine, normalise, crop):
         scope = torch.from_numpy(scopes[done : done + len(batch.ids)]).to(machine.device)
         lowest, highest = torch.minimum(lowest, predictions.min()), torch.maximum(highest, predictions.max())
         predictions = predictions.clamp(0, shape[2] - 1)  # what is out of range is reported after the loop

@@ -60,9 +60,7 @@ def prepare(overrides: Sequence[str], references: Sequence[str]) -> Prepared:
 
     Raises InputError before anything is trained.
     """
-    specs = [resolve(config) for config in configurations(overrides, references)]
-    if len({(spec.config.store, spec.config.device, spec.config.threads) for spec in specs}) > 1:
-        raise InputError("store, device and threads cannot be swept: give one value each")
+    specs = specs_of(overrides, references)
     skipped = [(spec, spec.unsupported) for spec in specs if spec.unsupported]
     Machine.of(specs[0].config)
     workspace = workspace_of(specs[0].config.store)
@@ -79,13 +77,22 @@ def prepare(overrides: Sequence[str], references: Sequence[str]) -> Prepared:
     return Prepared(workspace, list(plans.values()), list(described.values()), skipped)
 
 
+def specs_of(overrides: Sequence[str], references: Sequence[str]) -> list[RunSpec]:
+    """Every run that the overrides describe, checked as far as that needs no data and no weights. Raises InputError."""
+    specs = [resolve(config) for config in configurations(overrides, references)]
+    if len({(spec.config.store, spec.config.device, spec.config.threads) for spec in specs}) > 1:
+        raise InputError("store, device and threads cannot be swept: give one value each")
+    return specs
+
+
 def check_networks(plans: Sequence[RunPlan]) -> None:
     """Builds every network once, for training and for evaluation, so that what does not fit is known at the start."""
     device = Machine.of(plans[0].spec.config).device
-    for network, size in {(plan.spec.network, plan.spec.config.evaluation.size) for plan in plans}:
+    for network, side in {(plan.spec.network, plan.spec.config.evaluation.side) for plan in plans}:
         distributed.check_network(build(network), device)
-        with torch.device("meta"):
-            build(replace(network, pretrained="none", image_size=size))
+        if side is not None:
+            with torch.device("meta"):
+                build(replace(network, pretrained="none", image_size=side))
 
 
 def launch(overrides: Sequence[str], references: Sequence[str], launcher: Launcher) -> int:

@@ -102,7 +102,7 @@ def _pass(plan: RunPlan, rows: np.ndarray | None = None) -> Iterator[tuple[np.nd
     except CorruptEntry as fault:
         raise InputError(f"{fault}: run the command of {plan.run_id} again") from fault
     normalise = machine.normaliser(method.network.mean, method.network.std)
-    for batch, slots in predict(method, _loader(plan, rows), machine, normalise):
+    for batch, slots in predict(method, _loader(plan, rows), machine, normalise, plan.spec.window):
         for truth, one in zip(batch.labels.cpu().numpy(), slots.cpu().numpy(), strict=True):
             yield truth.astype(np.uint8), one.astype(np.uint8)
 
@@ -111,7 +111,8 @@ def _loader(plan: RunPlan, rows: np.ndarray | None) -> Batches:
     """The evaluated images in `rows` (None: all) as the engine evaluates them."""
     view, section = plan.evaluation_view, plan.spec.config.evaluation
     chosen = view if rows is None else replace(view, indices=view.indices[rows])
-    return make_eval_loader(chosen, section.size, section.batch, workers=plan.spec.config.workers or 0)
+    batch = 1 if section.side is None else section.batch  # in the order of `rows`, whatever the sizes
+    return make_eval_loader(chosen, section.side, batch, workers=plan.spec.config.workers or 0)
 
 
 def draw_groups(

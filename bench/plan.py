@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 
-from bench import evaluate
-from bench.data.views import StepView, iterations_per_epoch, step_view
+from bench import evaluate, windows
+from bench.config import NATIVE
+from bench.data.views import StepView, iterations_per_epoch, make_eval_loader, step_view
 from bench.keys import digest
 from bench.spec import RunSpec
 from bench.workspace import Images, Workspace
@@ -29,6 +30,12 @@ class StepPlan:
     base_key: str | None  # step 0: the key of the network that methods with equal base recipes share
     key: str  # the key of the method's whole state after the step
     counts_key: str
+    limit: int | None = None  # of a dry run: iterations that are done, and batches of each pass over the images
+
+    @property
+    def due(self) -> int:
+        """Iterations that are done: all of the recipe's, but in a dry run."""
+        return self.iterations if self.limit is None else min(self.iterations, self.limit)
 
 
 @dataclass(frozen=True)
@@ -44,20 +51,39 @@ class RunPlan:
 
     @property
     def state_bytes(self) -> int:
-        """The size on disk of all steps of the run, from the shapes of the method's state."""
+        """The size on disk of all steps of the run."""
         if self.recipe not in _state_bytes:
-            _state_bytes[self.recipe] = self._measure_state()
+            _state_bytes[self.recipe] = state_bytes(self.spec)
         return _state_bytes[self.recipe]
 
-    def _measure_state(self) -> int:
-        config = self.spec.network
-        with torch.device("meta"):
-            method = self.spec.found.method(self.spec.options, build(replace(config, pretrained="none")))
-            total = 0
-            for plan in self.steps:
-                method.begin_step(plan.step)
-                total += sum(value.numel() * value.element_size() for value in method.state_dict().values())
-        return total
+
+def state_bytes(spec: RunSpec) -> int:
+    """The size on disk of all steps of a run, from the shapes of the method's state: no data and no weights needed."""
+    with torch.device("meta"):
+        method = spec.found.method(spec.options, build(replace(spec.network, pretrained="none")))
+        total = 0
+        for _, step in protocol_steps(spec):
+            method.begin_step(step.visible())
+            total += sum(value.numel() * value.element_size() for value in method.state_dict().values())
+    return total
+
+
+def cut_short(plan: RunPlan, limit: int) -> RunPlan:
+    """The same run for a dry run: `limit` iterations of every step and `limit` batches of evaluation (the largest
+    images, where they are evaluated whole), under keys that no real run has."""
+    steps = tuple(
+        replace(step, limit=limit, **{name: _dry(getattr(step, name)) for name in ("base_key", "key", "counts_key")})
+        for step in plan.steps
+    )
+    section, view = plan.spec.config.evaluation, plan.evaluation_view
+    places = make_eval_loader(view, section.side, section.batch, workers=0).order[: limit * section.batch]
+    indices = view.indices[np.sort(places)]
+    images = replace(plan.evaluation, indices=indices)
+    return replace(plan, steps=steps, evaluation=images, evaluation_view=replace(view, indices=indices))
+
+
+def _dry(key: str | None) -> str | None:
+    return None if key is None else digest({"dry run of": key})
 
 
 def make_plan(spec: RunSpec, workspace: Workspace) -> RunPlan:
@@ -69,7 +95,7 @@ def make_plan(spec: RunSpec, workspace: Workspace) -> RunPlan:
         evaluation.data, evaluation.indices, protocol.evaluation_table(), evaluation.presence.digest
     )
     steps: list[StepPlan] = []
-    for position, step in _steps(spec):
+    for position, step in protocol_steps(spec):
         listed = protocol_images(protocol, step, training.presence.matrix, training.data.ids)
         images = np.intersect1d(listed, training.indices)
         table = protocol.training_table(step, spec.config.train.void)
@@ -79,19 +105,19 @@ def make_plan(spec: RunSpec, workspace: Workspace) -> RunPlan:
             {
                 "step": key,
                 "view": evaluation_view.digest,
-                "size": spec.config.evaluation.size,
+                "size": spec.config.evaluation.side or [NATIVE, windows.VERSION],
                 "prediction": spec.method_recipe if spec.own_prediction else None,
                 "seen": list(step.seen),
                 "version": evaluate.VERSION,
             }
         )
-        iterations = _iterations(spec, step.index, len(images))
+        iterations = iterations_of(spec, step.index, len(images))
         steps.append(StepPlan(position, step.visible(), view, iterations, base_key, key, counts_key))
     recipe, run_id = spec.recipe_digest(data_digest), spec.run_id(data_digest)
     return RunPlan(spec, run_id, recipe, tuple(steps), evaluation, evaluation_view)
 
 
-def _steps(spec: RunSpec) -> list[tuple[int, ProtocolStep]]:
+def protocol_steps(spec: RunSpec) -> list[tuple[int, ProtocolStep]]:
     """The steps to train, each with the position in the protocol that its counts stand for."""
     protocol = spec.protocol
     if spec.joint:
@@ -99,7 +125,7 @@ def _steps(spec: RunSpec) -> list[tuple[int, ProtocolStep]]:
     return [(step.index, step) for step in protocol.steps]
 
 
-def _iterations(spec: RunSpec, index: int, n_images: int) -> int:
+def iterations_of(spec: RunSpec, index: int, n_images: int) -> int:
     """How long a step is trained: 0 where it has no images."""
     phase = spec.phase(index)
     if n_images == 0:

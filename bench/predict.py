@@ -52,11 +52,11 @@ def _write_step(learner: Learner, index: int, folder: Path) -> None:
     plan, machine = learner.plan, learner.machine
     section, ids = plan.spec.config.evaluation, np.array(plan.spec.protocol.slot_ids, dtype=np.uint8)
     method = learner.hold(index)
-    loader = make_eval_loader(plan.evaluation_view, section.size, section.batch, workers=machine.workers or 0)
+    loader = make_eval_loader(plan.evaluation_view, section.side, section.batch, workers=machine.workers or 0)
     normalise = machine.normaliser(method.network.mean, method.network.std)
     done, images = 0, len(plan.evaluation_view)
     with counting(f"step {plan.steps[index].position}") as progress:
-        for batch, slots in predict(method, loader, machine, normalise):
+        for batch, slots in predict(method, loader, machine, normalise, plan.spec.window):
             for name, one in zip(batch.ids, slots.cpu().numpy(), strict=True):
                 write_map(folder / f"{name}.png", ids[one])
             done += len(batch.ids)

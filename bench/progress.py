@@ -63,6 +63,11 @@ class Reporter:
             yield lambda done: advance(done, "")
 
 
+def output() -> Console:
+    """Standard output for tables: as wide as the terminal; wide enough for most tables where there is none."""
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
 @contextmanager
 def counting(title: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar for a pass over files; calls of the callback give (done, total, or None).

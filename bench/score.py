@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.config import NATIVE
 from bench.data.base import DATA, SegmentationData, open_data
 from bench.data.pairs import read_label_map
 from bench.data.presence import presence
@@ -25,7 +26,6 @@ from protocols import InputError, Protocol, unknown
 from results.schema import CACHE_FOLDER, SCHEMA_VERSION, Run, write_run
 
 EXTERNAL = "external"
-NATIVE = "native"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Request:
     data: str
     root: str | None = None
     val_images: int = 300  # scenes of the data `shapes`
+    image_size: int | None = None  # pixels a side of those scenes; None: as large as they are compared
     size: int | str | None = None  # shorter side and centre crop in pixels, or NATIVE; None: what the maps say
     seed: int = 0
     store: Path = Path("runs")
@@ -55,9 +56,10 @@ def score_folder(request: Request) -> Run:
         raise InputError(f"--name {request.name!r}: use letters, digits and . + - _ alone, it names a folder")
     data = _open(request)
     maps = find_maps(request.folder, request.protocol, data.ids)
-    size = _compared_size(request.size, data, maps[0].path(data.ids[0]))
-    if data.name == "shapes":  # scenes are drawn at the size at which they are compared
-        data = _open(request, size)
+    first = maps[0].path(data.ids[0])
+    size = _compared_size(request.size, data, first)
+    if data.name == "shapes":
+        data = _open(request, request.image_size or size or read_label_map(first).shape[0])
     with counting(f"indexing {data.name} val") as progress:
         index = presence(data, request.store / CACHE_FOLDER / "presence", progress)
     with counting(f"scoring {request.name}") as progress:
@@ -80,10 +82,10 @@ def _compared_size(size: int | str | None, data: SegmentationData, first: Path) 
     decides: as large as its image, or a square crop."""
     if isinstance(size, int):
         return size
-    if data.name == "shapes":
-        return read_label_map(first).shape[0]
     if size == NATIVE:
         return None
+    if data.name == "shapes":
+        return read_label_map(first).shape[0]
     shape, whole = read_label_map(first).shape, tuple(data.load(0)[1].shape)
     if shape == whole:
         return None

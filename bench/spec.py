@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import methods
 import protocols
-from bench.config import BACKBONES, TRACKS, Phase, RunConfig, TrainSection
+from bench.config import BACKBONES, NATIVE, TRACKS, Phase, RunConfig, TrainSection
 from bench.data.base import DATA
 from bench.data.transforms import AUGMENTATIONS
 from bench.keys import digest
@@ -56,9 +56,16 @@ class RunSpec:
         method, backbone = self.found.method, self.config.backbone
         wanted = method.family or backbone
         reason = method.unsupported(backbone, self.protocol.setting)
+        if reason is None and self.window is not None and method.predict is not Method.predict:
+            return "it predicts whole crops by a rule of its own: evaluation.size=native needs `decide` in its place"
         if reason is None and family(self.network.name) != wanted:
             return f"it is built on a {wanted} network, and {self.network.name} is none"
         return reason or unreadable(self.network.name, self.protocol.class_names[1:])
+
+    @property
+    def window(self) -> int | None:
+        """The side of the training crop where whole images are evaluated, in windows of it; None for squares."""
+        return self.config.train.crop if self.config.evaluation.side is None else None
 
     def phase(self, index: int) -> Phase:
         """Length and learning rate of step `index`."""
@@ -92,7 +99,7 @@ class RunSpec:
     def own_prediction(self) -> bool:
         """Whether the method predicts in a way of its own, so that equal networks may have other counts."""
         method = self.found.method
-        return method.predict is not Method.predict or method.logits is not Method.logits
+        return any(getattr(method, name) is not getattr(Method, name) for name in ("predict", "logits", "decide"))
 
     def recipe_digest(self, data_digest: str) -> str:
         """The hash of everything but the seed: only runs that agree in it may be averaged.
@@ -157,6 +164,8 @@ def _check(config: RunConfig) -> None:
     for key, (value, valid) in choices.items():
         if value not in valid:
             raise unknown(key, value, valid)
+    if isinstance(config.evaluation.side, str):
+        raise InputError(f"evaluation.size={config.evaluation.size}: give pixels, or {NATIVE} for whole images")
     ranges = {  # lowest and highest value
         "seed": (config.seed, 0, None),
         "threads": (config.threads, 1, None),
@@ -173,10 +182,11 @@ def _check(config: RunConfig) -> None:
         "train.flip": (train.flip, 0, 1),
         "train.base.lr": (train.base.lr, 0, None),
         "train.increment.lr": (train.increment.lr, 0, None),
-        "evaluation.size": (config.evaluation.size, 16, None),
+        "evaluation.size": (config.evaluation.side, 16, None),
         "evaluation.batch": (config.evaluation.batch, 1, None),
         "data.train_images": (config.data.train_images, 1, None),
         "data.val_images": (config.data.val_images, 1, None),
+        "data.image_size": (config.data.image_size, 16, None),
     }
     for key, (value, least, most) in ranges.items():
         if value is not None and not least <= value <= (math.inf if most is None else most):

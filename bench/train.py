@@ -37,6 +37,7 @@ class StepTraining:
     iterations: int
     batches: Callable[[int], Iterable[RawBatch]]  # the batches from a given iteration on
     checkpoint: Path
+    stop: int | None = None  # leave off after that many iterations of the schedule (a dry run)
 
 
 def rate(recipe: TrainSection, phase: Phase, iteration: int, iterations: int) -> float:
@@ -89,6 +90,7 @@ def train_step(
     iteration at hand (on several processes, after the next log row), once the rolling checkpoint is written.
     """
     recipe, n = training.recipe, training.iterations
+    end = n if training.stop is None else min(n, training.stop)
     encoder = method.network.encoder_parameters()
     optimiser = make_optimiser(recipe, method.parameter_groups(method.step), encoder, machine.device)
     position = rolling.load(training.checkpoint, method, optimiser)
@@ -112,7 +114,7 @@ def train_step(
                 sums[name] = sums[name] + detached if name in sums else detached
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        row_due = (i + 1) % LOG_EVERY == 0 or i + 1 == n
+        row_due = (i + 1) % LOG_EVERY == 0 or i + 1 == end
         if not row_due and not (alone and interruption.asked()):
             continue
         clock = time.monotonic()
@@ -126,7 +128,7 @@ def train_step(
             position.log.append({"step": method.step.index, "iteration": i + 1, "lr": now, **losses})
             progress(i + 1, losses, count * recipe.batch / max(clock - logged, 1e-9))
             logged = clock
-        due = clock - saved >= machine.checkpoint_seconds and i + 1 < n
+        due = clock - saved >= machine.checkpoint_seconds and i + 1 < end
         due, asked = distributed.agree(due, interruption.asked())
         if due or asked:
             rolling.save(training.checkpoint, method, optimiser, position)

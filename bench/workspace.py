@@ -88,7 +88,7 @@ class Workspace:
                 label_space=spec.protocol.dataset,
                 train_images=section.train_images,
                 val_images=section.val_images,
-                image_size=spec.config.train.crop,
+                image_size=section.image_size or spec.config.train.crop,
             )
             with counting(f"indexing {data.name} {split}") as progress:
                 index = presence(data, self.presence_folder, progress)

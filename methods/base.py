@@ -179,7 +179,15 @@ class Method(nn.Module, ABC):
 
     def predict(self, batch: Batch) -> Tensor:
         """The predicted slot of every pixel, (B, H, W) int64, all seen classes competing."""
-        return self.logits(batch.images).argmax(1)
+        return self.decide(self.logits(batch.images))
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """The slot of every pixel, (B, H, W) int64, from logits (B, K, H, W), pixel by pixel.
+
+        Override this for another rule than the largest logit: whole images are predicted in windows
+        (evaluation.size=native), whose logits are averaged first and decided here.
+        """
+        return logits.argmax(1)
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits of the current network at the size of the images, (B, K, H, W) float32."""

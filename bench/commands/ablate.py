@@ -2,7 +2,13 @@
 
 import argparse
 
-from bench.commands.arguments import add_launcher_arguments, add_run_arguments, launcher, overrides
+from bench.commands.arguments import (
+    add_dry_argument,
+    add_launcher_arguments,
+    add_run_arguments,
+    launcher,
+    overrides,
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -18,6 +24,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--convention", default="default", metavar="C", help="default, mib, plop, mbs or ssul")
     add_run_arguments(parser, methods=False)
+    add_dry_argument(parser)
     add_launcher_arguments(parser)
     parser.set_defaults(execute=execute)
 
@@ -30,4 +37,8 @@ def execute(arguments: argparse.Namespace) -> int:
     chosen = [name.strip() for name in arguments.variants.split(",")] if arguments.variants else None
     listed = references(arguments.method, chosen)
     arguments.methods = ",".join(listed)
+    if arguments.dry:
+        from bench.dry import dry_run
+
+        return dry_run(overrides(arguments), listed)
     return launch_ablation(overrides(arguments), listed, arguments.convention, launcher(arguments))

@@ -15,6 +15,7 @@ key=value changes anything else. What changes training is part of the key of eac
   network.pretrained=none          random weights; or a path to a weights file
   order=random:7                   a class order
   data.root=PATH                   where VOC or ADE20K lies
+  evaluation.size=native           whole images at their own size, in windows; default: squares of the crop
   evaluation.split=dev             evaluate on a tenth of the training images, held out, for tuning
   store=PATH                       where runs and trained steps are kept (default: runs)
   device=cpu threads=2 workers=4 checkpoint_seconds=60
@@ -40,6 +41,16 @@ def add_run_arguments(parser: argparse.ArgumentParser, methods: bool = True) -> 
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="see below")
     parser.epilog = OVERRIDES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def add_dry_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds --dry to a command that runs."""
+    parser.add_argument(
+        "--dry",
+        action="store_true",
+        help="try every step: 2 iterations and 2 batches of evaluation of each, at the real batch, crop, network and "
+        "precision; store nothing, and tell memory, seconds an iteration and what the whole would take",
+    )
 
 
 def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 import argparse
 
 from bench.commands.arguments import (
+    add_dry_argument,
     add_launcher_arguments,
     add_run_arguments,
     launcher,
@@ -19,6 +20,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "trained again; a killed command goes on where it was when it is given again.",
     )
     add_run_arguments(parser)
+    add_dry_argument(parser)
     add_launcher_arguments(parser)
     parser.set_defaults(execute=execute)
 
@@ -26,6 +28,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Runs everything, prints the table of these runs and where the files are."""
     given = overrides(arguments)
+    if arguments.dry:
+        from bench.dry import dry_run
+
+        return dry_run(given, method_references(arguments))
     from bench.launch import launch
 
     return launch(given, method_references(arguments), launcher(arguments))

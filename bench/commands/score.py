@@ -19,7 +19,7 @@ KEYS = """\
 key=value:
   data.root=PATH         where VOC or ADE20K lies
   evaluation.size=S      pixels, or native
-  data.val_images=300    how many scenes (shapes only)
+  data.val_images=300    how many scenes, and data.image_size=PIXELS their side (shapes only)
   seed=0                 of the predictions: several of one NAME are averaged in reports
   store=runs             where the run is put"""
 
@@ -44,8 +44,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Scores, prints the table of the run and where its files are."""
-    options = {"size": None, "seed": 0, "val_images": 300, "root": None, "store": Path("runs")}
-    options |= dict(map(_option, arguments.overrides))
+    options = {"store": Path("runs"), **dict(map(_option, arguments.overrides))}
 
     from bench.score import Request, score_folder
     from protocols import load
@@ -74,6 +73,7 @@ _OPTIONS = {
     "evaluation.size": ("size", _size),
     "seed": ("seed", _whole),
     "data.val_images": ("val_images", lambda text: _whole(text, least=1)),
+    "data.image_size": ("image_size", lambda text: _whole(text, least=16)),
     "data.root": ("root", str),
     "store": ("store", Path),
 }

@@ -57,6 +57,10 @@ class SegmentationData(ABC):
     def fingerprint(self) -> str:
         """A cheap stamp that changes whenever images or masks may have changed; it reads no pixel."""
 
+    def shape(self, index: int) -> tuple[int, int]:
+        """Height and width of an image in pixels; a data set overrides it where that is told without loading it."""
+        return tuple(self.load(index)[1].shape)
+
     def describe(self, index: int) -> str:
         """What to call the mask of an image in an error: a path where there is one."""
         return f"{self.name} {self.split} mask {self.ids[index]}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.data.base import SegmentationData, stamp
-from bench.data.pairs import Inspection, inspect_pair, load_pair, outcome_of_pair, unreadable
+from bench.data.pairs import Inspection, inspect_pair, label_map_shape, load_pair, outcome_of_pair, unreadable
 from bench.data.parallel import parallel_map
 from protocols import InputError
 from protocols.files import expanded
@@ -37,6 +37,9 @@ class FolderData(SegmentationData):
     def load(self, index: int) -> tuple[Tensor, Tensor]:
         image, mask = load_pair(self._image_path(index), self._mask_path(index))
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)
+
+    def shape(self, index: int) -> tuple[int, int]:
+        return label_map_shape(self._mask_path(index))
 
     def inspect(self, index: int) -> Inspection:
         return inspect_pair(self._pair(index))

@@ -92,6 +92,12 @@ def read_label_map(path: Path) -> np.ndarray:
     return _label_map(path, _read(path))
 
 
+def label_map_shape(path: Path) -> tuple[int, int]:
+    """Height and width of a mask, from its header. Raises InputError, naming the file, for what is no such image."""
+    mask = _open(path, _read(path), MASK_FORMATS)
+    return mask.height, mask.width
+
+
 def unreadable(path: Path, error: OSError) -> Unreadable:
     """What to say of a file that cannot be opened."""
     return Unreadable(f"{path} cannot be read ({error.strerror}): copy it again")

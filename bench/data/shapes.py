@@ -54,6 +54,9 @@ class ShapesData(SegmentationData):
         pixels, masks = _rendered(self.label_space, self.split, self.images, self.size)
         return pixels[index], masks[index]
 
+    def shape(self, index: int) -> tuple[int, int]:
+        return self.size, self.size
+
     def inspect(self, index: int) -> Inspection:
         image, mask = (tensor.numpy() for tensor in self.load(index))
         pixels = np.bincount(mask.ravel(), minlength=256)

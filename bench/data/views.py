@@ -135,14 +135,32 @@ def make_loader(
     return Batches(source, range(first_iteration, iterations), workers, pin_memory)
 
 
-def make_eval_loader(view: StepView, size: int | None, batch: int, workers: int, pin_memory: bool = False) -> "Batches":
+def make_eval_loader(
+    view: StepView, size: int | None, batch: int, workers: int, pin_memory: bool = False
+) -> "EvalBatches":
     """All images of `view` in order, in batches of `batch` and a shorter last one if need be.
 
-    size: see `EvalTransform`; whole images (None) come one at a time.
+    size: see `EvalTransform`. Whole images (None) come in batches of one size each, the largest first, so that memory
+    that does not suffice is known at once; with batch=1 they too come in the order of the view.
     """
-    batch = 1 if size is None else batch
-    source = _EvalSource(view, EvalTransform(size), batch)
-    return Batches(source, range(-(-len(view) // batch)), workers, pin_memory)
+    places = np.arange(len(view))
+    sizes = _places_by_shape(view) if size is None and batch > 1 else [places]
+    groups = [of_size[first : first + batch] for of_size in sizes for first in range(0, len(of_size), batch)]
+    return EvalBatches(_EvalSource(view, EvalTransform(size), groups), workers, pin_memory)
+
+
+def _places_by_shape(view: StepView) -> list[np.ndarray]:
+    """The places in `view` of the images of each size, the largest first."""
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for place, index in enumerate(view.indices.tolist()):
+        shapes.setdefault(_shape(view.data, index), []).append(place)
+    return [np.array(shapes[shape]) for shape in sorted(shapes, key=lambda s: (-s[0] * s[1], s))]
+
+
+@lru_cache(maxsize=2**15)
+def _shape(data: SegmentationData, index: int) -> tuple[int, int]:
+    """Kept, for every step asks for it."""
+    return data.shape(index)
 
 
 class Batches(Iterable[RawBatch]):
@@ -171,6 +189,14 @@ class Batches(Iterable[RawBatch]):
             if isinstance(made, _Refused):
                 raise InputError(made.reason)
             yield made
+
+
+class EvalBatches(Batches):
+    """Batches of all images of a view. order: the places in the view that they come from, int64 (N,)."""
+
+    def __init__(self, source: "_EvalSource", workers: int, pin_memory: bool) -> None:
+        super().__init__(source, range(len(source.groups)), workers, pin_memory)
+        self.order = np.array([place for group in source.groups for place in group], dtype=np.int64)
 
 
 class _Refused(NamedTuple):
@@ -209,12 +235,11 @@ class _TrainSource(_Source):
 
 
 class _EvalSource(_Source):
-    def __init__(self, view: StepView, transform: EvalTransform, batch: int) -> None:
-        self.data, self._view, self._transform, self._batch = view.data, view, transform, batch
+    def __init__(self, view: StepView, transform: EvalTransform, groups: list[np.ndarray]) -> None:
+        self.data, self.groups, self._view, self._transform = view.data, groups, view, transform
 
     def pairs(self, number: int) -> Iterator[tuple[Tensor, Tensor, str]]:
-        first = number * self._batch
-        for index in self._view.indices[first : first + self._batch].tolist():
+        for index in self._view.indices[self.groups[number]].tolist():
             yield *self._transform(*self.data.load(index), self._view.table), self.data.ids[index]
 
 

@@ -108,6 +108,8 @@ class DeepLab(Network):
     it can be tapped without hooks.
     """
 
+    any_size = True
+
     def __init__(self, size: DeepLabSize, image_size: int, initial: Path | None) -> None:
         """image_size: side of the training crop in pixels; initial: file of encoder weights, None for random
         ones."""

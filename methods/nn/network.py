@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ class Network(nn.Module, ABC):
 
     mean: tuple[float, float, float]  # per RGB channel, of values in [0, 1]
     std: tuple[float, float, float]
+    any_size: ClassVar[bool] = False  # takes images of any size and shape in evaluation, larger than in training too
 
     @property
     @abstractmethod

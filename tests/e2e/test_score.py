@@ -127,6 +127,59 @@ def test_real_images_are_compared_whole_or_as_the_crop_that_the_engine_evaluates
 
 
 @pytest.fixture
+def few(tmp_path, shared) -> Path:
+    """A VOC tree of 30 training and 9 val images, of several sizes."""
+    root, mini = tmp_path / "few", shared / "voc_mini"
+    (root / "ImageSets").mkdir(parents=True)
+    for folder in ("JPEGImages", "SegmentationClassAug"):
+        (root / folder).symlink_to(mini / folder)
+    for name, count in (("train_aug", 30), ("val", 9)):
+        lines = (mini / "ImageSets" / f"{name}.txt").read_text().splitlines()[:count]
+        (root / "ImageSets" / f"{name}.txt").write_text("\n".join(lines))
+    return root
+
+
+def test_whole_images_are_evaluated_predicted_shown_and_scored_at_their_own_size(bench, tmp_path, few):
+    lengths = ["train.crop=128", "train.batch=2", "train.base.iterations=1", "train.increment.iterations=1"]
+    arguments = ["--methods", "mib", "--protocol", "voc_19-1", "--backbone", "deeplab", "--track", "demo", *lengths]
+    arguments += ["--data", "voc", f"data.root={few}", "workers=0", "device=cpu", "threads=1"]
+    assert bench("run", *arguments, "evaluation.size=native", "evaluation.batch=4")[0] == 0
+    own = only_run(tmp_path / "runs")
+    assert own.manifest["evaluation"] == {"split": "val", "size": "native", "images": 9}
+    names = [Path(line.split()[0]).stem for line in (few / "ImageSets" / "val.txt").read_text().splitlines()]
+    masks = [np.array(Image.open(few / "SegmentationClassAug" / f"{name}.png")) for name in names]
+    assert len({mask.shape for mask in masks}) > 2 and max(max(mask.shape) for mask in masks) > 256
+    pixels = np.bincount(np.concatenate([mask.ravel() for mask in masks]), minlength=256)
+    assert np.array_equal(own.counts[1].sum((0, 2)), pixels[:21])
+
+    assert bench("predict", own.path, "--out", "maps")[0] == 0
+    for name, mask in zip(names, masks, strict=True):
+        assert np.array(Image.open(tmp_path / "maps" / "step_01" / f"{name}.png")).shape == mask.shape
+    assert bench("score", "maps", "--protocol", "voc_19-1", f"data.root={few}", "store=scored")[0] == 0
+    scored = only_run(tmp_path / "scored")
+    assert scored.manifest["evaluation"] == own.manifest["evaluation"]
+    assert all(np.array_equal(scored.counts[step], own.counts[step]) for step in own.counts)
+    assert bench("report", "--panels", "2")[0] == 0
+
+    assert bench("run", *arguments)[0] == 0  # squares of the crop: the same networks, other counts
+    steps = {run.manifest["evaluation"]["size"]: run.manifest["steps"] for run in read_runs(tmp_path / "runs")[0]}
+    assert [step["cache"] for step in steps[128]] == ["hit", "hit"]
+    assert all(a["counts_key"] != b["counts_key"] for a, b in zip(steps[128], steps["native"], strict=True))
+
+
+def test_scenes_are_scored_whole_too(bench, tmp_path):
+    dump(bench, tmp_path, "evaluation.size=native", "data.image_size=48")
+    own = only_run(tmp_path / "runs")
+    code, _, _ = bench(
+        "score", "maps", "--protocol", "voc_10-5", *SHAPES, "evaluation.size=native", "store=scored"
+    )  # fmt: skip
+    scored = only_run(tmp_path / "scored")
+    assert code == 0 and scored.manifest["evaluation"] == own.manifest["evaluation"]
+    assert own.counts[0].sum() == 20 * 48 * 48
+    assert all(np.array_equal(scored.counts[step], own.counts[step]) for step in own.counts)
+
+
+@pytest.fixture
 def folder(bench, tmp_path):
     """Label maps of background for 3 scenes and voc_19-1, from elsewhere."""
     for step in range(2):

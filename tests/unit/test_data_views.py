@@ -185,9 +185,29 @@ def test_evaluation_shows_every_image_once_in_order(data: SegmentationData) -> N
     assert same(list(make_eval_loader(everything(data), 32, 8, 2)), batches)
 
 
-def test_whole_images_are_evaluated_one_at_a_time(data: SegmentationData) -> None:
-    batches = list(make_eval_loader(everything(data), None, 8, 0))
-    assert len(batches) == 30 and all(len(batch.ids) == 1 for batch in batches)
+class Sized(Broken):
+    """Six images of three sizes."""
+
+    ids = tuple("abcdef")
+    shapes = [(4, 6), (6, 4), (4, 6), (9, 9), (4, 6), (6, 4)]
+
+    def load(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.full((3, *self.shapes[index]), index, dtype=torch.uint8), torch.zeros(
+            self.shapes[index], dtype=torch.uint8
+        )
+
+
+def test_whole_images_come_in_batches_of_one_size_the_largest_first() -> None:
+    loader = make_eval_loader(step_view(Sized(), np.array([0, 1, 2, 3, 4, 5]), IDENTITY, ""), None, 2, 0)
+    batches = list(loader)
+    assert [batch.ids for batch in batches] == [("d",), ("a", "c"), ("e",), ("b", "f")]
+    assert loader.order.tolist() == [3, 0, 2, 4, 1, 5]
+    assert [tuple(batch.labels.shape) for batch in batches] == [(1, 9, 9), (2, 4, 6), (1, 4, 6), (2, 6, 4)]
+
+
+def test_whole_images_one_at_a_time_keep_their_order() -> None:
+    loader = make_eval_loader(step_view(Sized(), np.array([5, 0, 3]), IDENTITY, ""), None, 1, 0)
+    assert [batch.ids for batch in loader] == [("f",), ("a",), ("d",)] and loader.order.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -7,9 +7,10 @@ import pytest
 
 import methods
 from bench.config import configurations
-from bench.plan import make_plan
+from bench.plan import cut_short, make_plan
 from bench.spec import RunSpec, resolve
 from bench.workspace import Workspace
+from protocols import InputError
 
 SMALL = ["track=demo", "backbone=deeplab", "train.crop=32", "data.train_images=60", "data.val_images=10"]
 
@@ -101,6 +102,7 @@ TRAINING = [  # (override, steps that it changes)
     ("mib.background_init=false", "later"),
     ("network.name=deeplab", "all"),
     ("data.train_images=61", "all"),
+    ("data.image_size=48", "all"),
     ("order=b", "all"),
     ("setting=disjoint", "all"),
     ("backbone=segmenter", "all"),
@@ -167,7 +169,7 @@ def test_every_option_of_every_method_is_in_its_keys(workspace, plan, name, opti
     assert usual.recipe != other.recipe and usual.run_id != other.run_id
 
 
-@pytest.mark.parametrize("override", ["evaluation.size=48", "data.val_images=11"])
+@pytest.mark.parametrize("override", ["evaluation.size=48", "evaluation.size=native", "data.val_images=11"])
 def test_what_changes_evaluation_changes_counts_and_recipe_but_no_training(plan, override):
     usual, other = plan(), plan("mib", "voc_10-5", override)
     assert all(one.counts_key != two.counts_key for one, two in zip(usual.steps, other.steps, strict=True))
@@ -178,3 +180,57 @@ def test_epochs_become_iterations_as_published(plan):
     run = plan("mib", "voc_10-5", "train.base.iterations=null", "train.base.epochs=3", "train.batch=8")
     images = len(run.steps[0].view)
     assert run.steps[0].iterations == 3 * (images // 8)
+
+
+RULES = """
+from methods.finetune import Finetune
+
+
+class Cautious(Finetune):
+    def decide(self, logits):
+        return logits.argmax(1) * (logits.max(1).values > 0)
+
+
+class Whole(Finetune):
+    def predict(self, batch):
+        return self.logits(batch.images).argmax(1)
+"""
+
+
+def test_a_decision_of_its_own_is_in_the_keys_of_counts_and_whole_images_need_it_as_one(workspace, tmp_path):
+    (tmp_path / "rules.py").write_text(RULES)
+
+    def spec(name, *overrides):
+        reference = f"{tmp_path / 'rules.py'}:{name}"
+        (config,) = configurations([f"method='{reference}'", "protocol=voc_10-5", *SMALL, *overrides], [reference])
+        return resolve(config)
+
+    cautious = make_plan(spec("Cautious"), workspace)
+    (config,) = configurations(["method=finetune", "protocol=voc_10-5", *SMALL])
+    usual = make_plan(resolve(config), workspace)
+    assert cautious.steps[0].key == usual.steps[0].key and cautious.steps[0].counts_key != usual.steps[0].counts_key
+    assert spec("Cautious", "evaluation.size=native").unsupported is None
+    assert spec("Whole").unsupported is None
+    assert "`decide`" in spec("Whole", "evaluation.size=native").unsupported
+
+
+def test_a_run_cut_short_has_the_same_steps_under_keys_of_its_own(plan):
+    whole = plan()
+    short = cut_short(whole, 2)
+    assert [step.due for step in short.steps] == [2, 2, 2]
+    assert [step.iterations for step in short.steps] == [step.iterations for step in whole.steps]  # the schedule's
+    own, real = (
+        {key for step in run.steps for key in (step.key, step.base_key, step.counts_key) if key}
+        for run in (short, whole)
+    )
+    assert len(own) == len(real) and not own & real
+    assert short.steps[0].key == short.steps[0].base_key  # what is shared stays so
+    assert len(plan("mib", "voc_10-5", "evaluation.batch=3").evaluation_view) == 10
+    few = cut_short(plan("mib", "voc_10-5", "evaluation.batch=3"), 2)
+    assert len(few.evaluation_view) == len(few.evaluation.rows) == 6
+
+
+def test_a_wrong_size_of_evaluation_is_refused():
+    (config,) = configurations(["method=mib", "protocol=voc_10-5", *SMALL, "evaluation.size=whole"])
+    with pytest.raises(InputError, match="evaluation.size=whole: give pixels, or native"):
+        resolve(config)

@@ -1,0 +1,126 @@
+"""What a step takes on the device at hand, measured while it is tried out."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+
+from bench.plan import StepPlan
+from bench.progress import Reporter
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One step that was tried: seconds of one iteration and of one evaluated image (None where there were none), of the
+    whole trial with loading and saving, and the peak of memory so far in bytes (of the GPU, or of the process)."""
+
+    position: int
+    iteration: float | None
+    image: float | None
+    trial: float
+    memory: int
+
+
+class Clock:
+    """Time that units of work take once the device has done them. The first of several portions is left out: in it
+    kernels are chosen, memory is taken for the first time and loading processes start."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._at = device, time.monotonic()
+        self._portions: list[tuple[float, int]] = []
+
+    def done(self, units: int = 1) -> None:
+        """Another portion of `units` is done."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.monotonic()
+        self._portions.append((now - self._at, units))
+        self._at = now
+
+    @property
+    def seconds(self) -> float | None:
+        """Of one unit; None if nothing was done."""
+        counted = self._portions[1:] or self._portions
+        return sum(seconds for seconds, _ in counted) / sum(units for _, units in counted) if counted else None
+
+
+class Meter(Reporter):
+    """The reporter of a run that is tried out: measures every step, and tells it in one line."""
+
+    def __init__(self, label: str, steps: int, device: torch.device, console: Console | None = None) -> None:
+        super().__init__(label, steps, console)
+        self.device = device
+        self.measured: list[Measured] = []
+        self._clock: Clock | None = None  # of the training that goes on
+        self._next()
+
+    def _next(self) -> None:
+        self._began = time.monotonic()
+        self._iteration = self._image = None
+
+    def iteration_done(self) -> None:
+        """Outside of training, in a method's own passes over the images, nothing is measured."""
+        if self._clock is not None:
+            self._clock.done()
+
+    @contextmanager
+    def training(self, step: StepPlan) -> Iterator[Callable[[int, dict[str, float], float], None]]:
+        self._clock = Clock(self.device)
+        try:
+            with super().training(step) as progress:
+                yield progress
+            self._iteration = self._clock.seconds
+        finally:
+            self._clock = None
+
+    @contextmanager
+    def evaluating(self, step: StepPlan, images: int) -> Iterator[Callable[[int], None]]:
+        clock, before = Clock(self.device), 0
+        with super().evaluating(step, images) as progress:
+
+            def portion(done: int) -> None:
+                nonlocal before
+                clock.done(done - before)
+                before = done
+                progress(done)
+
+            yield portion
+        self._image = clock.seconds
+
+    def step_done(self, step: StepPlan, trained: bool) -> None:
+        trial = time.monotonic() - self._began
+        found = Measured(step.position, self._iteration, self._image, trial, peak_memory(self.device))
+        self.measured.append(found)
+        each = "no training images" if found.iteration is None else f"{found.iteration:.3g} s an iteration"
+        self.say(
+            f"{self.label}: step {step.position} of {self.steps - 1} is fine: {trial:.1f} s in all, {each}, "
+            f"peak {memory_text(found.memory)}{'' if self.device.type == 'cuda' else ' of the process so far'}"
+        )
+        self._next()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: on a GPU what PyTorch had allocated at most since the step began, else the peak of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def memory_text(amount: float) -> str:
+    """Bytes as a person reads them."""
+    return f"{amount / 2**30:.1f} GiB" if amount >= 2**30 else f"{amount / MIB:.0f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 86400:.1f} days"
