@@ -10,12 +10,13 @@ import torch
 
 from bench import distributed, interruption
 from bench.cache import CorruptEntry
+from bench.data.parallel import usable_cpus
 from bench.data.transforms import AUGMENTATIONS
 from bench.data.views import Share, iterations_per_epoch, make_eval_loader, make_loader
 from bench.evaluate import evaluate, image_scopes
 from bench.keys import derived_seed
 from bench.learner import NETWORK, Learner
-from bench.machine import Machine, Normaliser, cores
+from bench.machine import Machine, Normaliser
 from bench.manifest import hardware, manifest
 from bench.plan import RunPlan, StepPlan
 from bench.progress import Reporter
@@ -61,7 +62,7 @@ class Engine:
         self.folder = workspace.store / plan.run_id
         self.learner = Learner(plan, self.cache, machine)
         rendered = plan.spec.config.data.name == "shapes"  # kept in memory: a process for them costs more than it saves
-        usual = 0 if rendered else max(1, min(8, cores() // distributed.local_world()))
+        usual = 0 if rendered else max(1, min(8, usable_cpus() // distributed.local_world()))
         self.workers = usual if machine.workers is None else machine.workers
         self.pin = machine.device.type == "cuda"
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from bench import distributed, interruption
 from bench.ablation import check_one_recipe_each, variants_of
 from bench.commands.arguments import quoted
-from bench.config import configurations, one_line, runs, unregister
+from bench.config import configurations, expand, one_line, unregister
 from bench.engine import Engine, Outcome
 from bench.launchers import Launcher
 from bench.machine import Machine
@@ -69,7 +69,7 @@ def prepare(overrides: Sequence[str], references: Sequence[str]) -> Prepared:
     workspace.check_writable()
     plans: dict[str, RunPlan] = {}
     described: dict[str, list[str]] = {}
-    for spec, run in zip(specs, runs(overrides), strict=True):
+    for spec, run in zip(specs, expand(overrides), strict=True):
         if not spec.unsupported:
             plan = make_plan(spec, workspace)
             distributed.check_batch(spec.config.train.batch, spec.config.train.accumulate)

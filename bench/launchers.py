@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from bench import distributed
+from bench.data.parallel import usable_cpus
 from bench.keys import digest
-from bench.machine import cores
 from protocols.errors import InputError
 
 # our name -> Hydra's, the extra of this package that brings it, the module that must be there
@@ -61,7 +61,7 @@ class Launcher:
         if self.jobs is not None:
             return min(self.jobs, runs)
         devices = torch.cuda.device_count() if device != "cpu" else 0
-        return max(1, min(runs, devices or cores() // (threads or 1)))
+        return max(1, min(runs, devices or usable_cpus() // (threads or 1)))
 
     def overrides(self, jobs: int, device: str) -> list[str]:
         """What Hydra is told of the launcher; options of the user's own come last and win."""

@@ -1,6 +1,5 @@
 """The device of a run: choice, threads, precision, and the way of a batch onto it."""
 
-import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -12,11 +11,6 @@ from bench.config import RunConfig
 from bench.data.views import RawBatch
 from methods.base import Batch
 from protocols.errors import InputError, unknown
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def take_device(place: int, processes: int) -> None:

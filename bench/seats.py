@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from bench.machine import cores, take_device
+from bench.data.parallel import usable_cpus
+from bench.machine import take_device
 
 FAREWELL_SECONDS = 120.0  # that jobs get to write their checkpoints in
 
@@ -39,7 +40,7 @@ class Seats:
             if device != "cpu" and torch.cuda.is_available():
                 take_device(number % torch.cuda.device_count(), 1)
             elif threads is None:
-                torch.set_num_threads(max(1, cores() // self.count))
+                torch.set_num_threads(max(1, usable_cpus() // self.count))
             yield number
         finally:
             self._process(number).unlink(missing_ok=True)

@@ -113,11 +113,15 @@ def _image_list(entry: object, step: int, folder: Path) -> Images:
     return images
 
 
+def _missing(where: str) -> InputError:
+    return InputError(f"{where}: no such file; put the list there, or change its path in the protocol's file")
+
+
 def _from_npy(file: Path, where: str) -> list:
     try:
         array = np.load(file, allow_pickle=False)
     except FileNotFoundError:
-        raise InputError(f"{where}: no such file") from None
+        raise _missing(where) from None
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{where}: not a readable .npy file: {error}") from None
     if array.ndim != 1 or array.dtype.kind not in "iuU":
@@ -130,7 +134,7 @@ def _from_text(file: Path, where: str) -> list:
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
-        raise InputError(f"{where}: no such file") from None
+        raise _missing(where) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not a readable text file: {error}") from None
     lines = [line for line in lines if line]

@@ -1,6 +1,7 @@
 """What every data set offers to the machine: images, masks of class ids, and a stamp."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -41,6 +42,15 @@ class SegmentationData(ABC):
 
         Raises InputError, naming the file, for a broken image, a broken mask, or sizes that differ.
         """
+
+    def inspections(self, processes: int | None = None) -> Iterator[tuple[np.ndarray, bytes] | InputError]:
+        """`inspect` of every image in order; what it raises comes as a value. processes: that may take part, where
+        there is work for several; default: one for each CPU."""
+        for index in range(len(self)):
+            try:
+                yield self.inspect(index)
+            except InputError as fault:
+                yield fault
 
     @abstractmethod
     def fingerprint(self) -> str:

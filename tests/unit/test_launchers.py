@@ -27,8 +27,8 @@ def host(monkeypatch):
     """Sets the cores and CUDA devices that there seem to be."""
 
     def set_to(cores: int, devices: int) -> None:
-        monkeypatch.setattr(launchers, "cores", lambda: cores)
-        monkeypatch.setattr(seats, "cores", lambda: cores)
+        monkeypatch.setattr(launchers, "usable_cpus", lambda: cores)
+        monkeypatch.setattr(seats, "usable_cpus", lambda: cores)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
 
     return set_to
