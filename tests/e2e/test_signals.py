@@ -10,10 +10,12 @@ import pytest
 from results.schema import read_runs
 from tests.e2e.conftest import run_arguments
 
+pytestmark = pytest.mark.timeout(900)  # several processes that each start PyTorch, on a machine that may be busy
+
 LONG = ["train.base.iterations=70", "train.increment.iterations=30", "checkpoint_seconds=1000"]
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 180):
+def wait_for(condition, process: subprocess.Popen, seconds: float = 400):
     """What the condition gives once it is true; the process must be running until then."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -34,25 +36,23 @@ def is_training(store: Path, step: int) -> bool:
     return len(list((store / "cache" / "locks").glob("*.lock"))) > step
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_a_signal_writes_the_checkpoint_and_the_same_command_ends_bit_equal(bench, spawn, tmp_path, number, code):
+@pytest.mark.parametrize(("number", "code", "step"), [(signal.SIGTERM, 143, 0), (signal.SIGUSR1, 138, 1)])
+def test_a_signal_writes_the_checkpoint_and_the_same_command_ends_bit_equal(bench, spawn, tmp_path, number, code, step):
     """Whatever iteration it comes in, between two rows of the log too: the checkpoint holds their sums."""
     assert bench(*run_arguments("mib", *LONG, "store=whole"))[0] == 0
-    store = tmp_path / "told"
-    for step in (0, 1):
-        process = spawn(*run_arguments("mib", *LONG, "store=told"))
-        wait_for(lambda step=step: is_training(store, step), process)
-        time.sleep(0.3)  # into the step
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == code, output
-        assert f"ended by {number.name}; the same command goes on from here" in output and "Traceback" not in output
-        assert len(rolling(store)) == 1 or step == 1  # the second may come after the step it was meant for
-    output, _ = spawn(*run_arguments("mib", *LONG, "store=told")).communicate(timeout=240)
+    process = spawn(*run_arguments("mib", *LONG, "store=told"))
+    wait_for(lambda: is_training(tmp_path / "told", step), process)
+    time.sleep(0.3)  # into the step
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == code, output
+    assert f"ended by {number.name}; the same command goes on from here" in output and "Traceback" not in output
+    assert len(rolling(tmp_path / "told")) == 1
+    assert bench(*run_arguments("mib", *LONG, "store=told"))[0] == 0
     (whole,), (told,) = (read_runs(tmp_path / name)[0] for name in ("whole", "told"))
-    assert (whole.path / "counts.npz").read_bytes() == (told.path / "counts.npz").read_bytes(), output
+    assert (whole.path / "counts.npz").read_bytes() == (told.path / "counts.npz").read_bytes()
     assert (whole.path / "log.csv").read_text() == (told.path / "log.csv").read_text()
-    assert not rolling(store)
+    assert not rolling(tmp_path / "told")
 
 
 def test_who_waits_for_a_step_goes_on_with_it_when_its_trainer_is_killed(bench, spawn, tmp_path):
@@ -66,7 +66,7 @@ def test_who_waits_for_a_step_goes_on_with_it_when_its_trainer_is_killed(bench, 
     assert "step 0 is being trained by another process; waiting for it" in line
     trainer.kill()
     trainer.wait()
-    output, _ = waiter.communicate(timeout=240)
+    output, _ = waiter.communicate(timeout=400)
     assert waiter.returncode == 0, output
     (whole,), (shared,) = (read_runs(tmp_path / name)[0] for name in ("whole", "shared"))
     assert (whole.path / "counts.npz").read_bytes() == (shared.path / "counts.npz").read_bytes()
@@ -75,7 +75,7 @@ def test_who_waits_for_a_step_goes_on_with_it_when_its_trainer_is_killed(bench, 
 
 def test_two_commands_at_once_train_each_shared_step_once(spawn, tmp_path):
     processes = [spawn(*run_arguments("finetune", *LONG)), spawn(*run_arguments("lwf", *LONG))]
-    outputs = [process.communicate(timeout=280)[0] for process in processes]
+    outputs = [process.communicate(timeout=400)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     bases = [line for output in outputs for line in output.splitlines() if "step 0 of 2: 70 iterations" in line]
     assert len(bases) == 1, outputs
