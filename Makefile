@@ -2,11 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := --methods lbd,mbs --protocol voc_10-1 --track demo
+# The committed results: made from STORE, where what is already trained is not trained again.
+RESULTS := results/demo
+RESULTS_RUNS := --methods finetune,lwf,ilt,mib,plop,mbs,lbd,joint --protocol voc_10-1 --track demo --seeds 0,1,2
+STORE ?= runs
 
-.PHONY: demo test test-faults lint bench clean
+.PHONY: demo results-demo test test-faults lint bench clean
 
 demo: .venv/installed
 	$(BIN)/bench run $(DEMO)
+
+results-demo: .venv/installed
+	$(BIN)/bench run $(RESULTS_RUNS) store=$(STORE)
+	rm -rf $(RESULTS)
+	$(BIN)/bench report --store $(STORE) --protocol voc_10-1 --format md,csv,latex,png,pdf,html --out $(RESULTS)
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest

@@ -5,7 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bench.commands import ablate, cache, check, list_, plan, predict, report, run, score
+from bench import interruption
+from bench.commands import ablate, cache, check, data, list_, plan, predict, report, run, score
 from protocols.errors import InputError
 
 DESCRIPTION = """\
@@ -24,6 +25,7 @@ examples:
                                     what such a run would train, and what is there already
   bench ablate lbd --protocol voc_10-1 --track demo
                                     the method, without each of its parts, and with other settings
+  bench data get voc                download, verify and merge VOC 2012 and SBD
   bench report                      tables of everything in the store
 Every command is idempotent: run it again and it goes on where it was, or does nothing."""
 
@@ -41,7 +43,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="bench", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for command in (run, ablate, plan, report, score, predict, list_, check, cache):
+    for command in (run, ablate, plan, report, score, predict, list_, check, data, cache):
         command.add_parser(commands)
     arguments, rest = parser.parse_known_args(argv)
     overrides = [text for text in rest if not text.startswith("-")] if "overrides" in arguments else []
@@ -53,13 +55,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. Exit codes: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
+    """Runs one command. Exit codes: 0 done, 1 a run failed, 2 wrong input, 130 interrupted, 143 ended by SIGTERM."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun: only errors of PyTorch's own, which says much otherwise
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         arguments = parse(argv)
         return arguments.execute(arguments)
     except InputError as fault:
         print(f"bench: {fault}", file=sys.stderr)
         return 2
+    except interruption.Stopped as ended:  # it has said so itself
+        return ended.code
     except KeyboardInterrupt:
         print("bench: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

@@ -18,11 +18,13 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import methods
+import protocols
 from methods.published import published_overrides
 from protocols.errors import InputError, unknown
 
 TRACKS = ("unified", "paper", "demo")
 BACKBONES = ("segmenter", "deeplab")
+DEMO_RECIPES = ("ade",)  # data sets whose scenes have demo recipes of their own
 
 
 @dataclass
@@ -131,6 +133,11 @@ def register(references: Sequence[str] = ()) -> list[str]:
     return sorted(_keys(OmegaConf.structured(schema)))
 
 
+def unregister() -> None:
+    """Takes the schema back, whose classes another process may not be able to import: it declares its own."""
+    ConfigStore.instance().repo.pop("schema.yaml", None)
+
+
 def expand(overrides: Sequence[str]) -> list[list[str]]:
     """Every combination of swept values (`seed=0,1`), one list of overrides a run, in the order Hydra would run
     them."""
@@ -160,15 +167,26 @@ def configurations(overrides: Sequence[str], references: Sequence[str] = ()) -> 
 
 
 def runs(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of every run: sweeps expanded, and in the paper track the published recipe put in front."""
-    return [_with_published(run) if "track=paper" in run else run for run in expand(overrides)]
+    """The overrides of every run: sweeps expanded, with the recipe that belongs to its method (paper track) or to the
+    data set of its protocol (demo track)."""
+    return [_with_recipe(run) for run in expand(overrides)]
 
 
-def _with_published(run: list[str]) -> list[str]:
-    """A run of the paper track: what its method's authors published, which later overrides may change."""
+def _with_recipe(run: list[str]) -> list[str]:
     values = dict(override.partition("=")[::2] for override in run)
+    if values.get("track") == "paper":
+        return _with_published(run, values)
+    if values.get("track") == "demo" and "protocol" in values and "recipe" not in values:
+        dataset = protocols.load(values["protocol"].strip("'")).dataset
+        if dataset in DEMO_RECIPES:
+            return [f"recipe=demo_{dataset}_{values.get('backbone', 'segmenter')}", *run]
+    return run
+
+
+def _with_published(run: list[str], values: dict[str, str]) -> list[str]:
+    """A run of the paper track: what its method's authors published, which later overrides may change."""
     method = methods.get(values["method"].strip("'")).method
-    published = published_overrides(method, values["protocol"].strip("'"))
+    published = published_overrides(method, protocols.load(values["protocol"].strip("'")))
     backbone = next(setting for setting in published if setting.startswith("backbone="))
     if values.get("backbone", backbone.partition("=")[2]) != backbone.partition("=")[2]:
         raise InputError(f"{values['method']} is published with {backbone}: use --track unified for another")

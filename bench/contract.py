@@ -16,8 +16,9 @@ from torch import Tensor
 import methods
 import protocols
 from bench.config import BACKBONES
-from bench.train import loss_values
-from methods.base import Batch, Method
+from bench.distributed import as_terms
+from bench.train import loss_values, split
+from methods.base import Batch, Method, Term
 from methods.finetune import Finetune
 from methods.nn.network import NetworkConfig, build, sibling
 from protocols.protocol import VOID
@@ -123,7 +124,10 @@ def check_void_batch(trial: Trial) -> None:
     method = trial.trained(0)
     trial.enter(method, 1)
     method.prepare(trial.steps[1], [trial.batch(1)])
-    for name, value in loss_values(method(trial.batch(1, void=True))).items():
+    values = loss_values(method(trial.batch(1, void=True)))
+    if values.keys() != method(trial.batch(1)).keys():
+        raise Broken("the names of the terms depend on the labels: several devices could not add them up")
+    for name, value in values.items():
         if not torch.isfinite(value):
             raise Broken(f"the term {name} is {value} on a batch whose labels are all 255")
 
@@ -140,6 +144,32 @@ def check_gradient(trial: Trial) -> None:
     sum(loss_values(method(trial.batch(1))).values()).backward()
     if not any(p.grad is not None and p.grad.abs().sum() > 0 for p in new.values()):
         raise Broken(f"no gradient reaches the parameters of the new classes: {', '.join(new)}")
+
+
+def check_halves(trial: Trial) -> None:
+    """The terms of a batch are those of its halves, sums and counts added up: several devices share a batch out."""
+    method = trial.trained(0)
+    trial.enter(method, 1)
+    batch = trial.batch(1)
+    method.prepare(trial.steps[1], [batch])
+    for module in method.modules():
+        if not any(module.children()):
+            module.eval()  # batch norms have statistics over devices; dropout differs from call to call
+    batch.labels[0], batch.labels[1] = VOID, 0  # halves of unequal counts and contents
+    torch.manual_seed(400)
+    whole = loss_values(method(batch))
+    halves = []
+    for half in split(batch, 2):
+        torch.manual_seed(400)
+        halves.append(as_terms(method(half)))
+    for name, value in whole.items():
+        one, other = (half[name] for half in halves)
+        added = Term(one.sum + other.sum, one.count + other.count, one.weight).value
+        if not torch.allclose(value, added, rtol=1e-4, atol=1e-6):
+            raise Broken(
+                f"the term {name} of a batch is {value.item():.6g}, its halves give {added.item():.6g}: "
+                "return Term(sum, count), or take means over images with methods.nn.whole_batch"
+            )
 
 
 def check_growth(trial: Trial) -> None:
@@ -266,6 +296,7 @@ CHECKS: tuple[Callable[[Trial], None], ...] = (
     check_losses,
     check_void_batch,
     check_gradient,
+    check_halves,
     check_growth,
     check_teacher,
     check_batch_untouched,

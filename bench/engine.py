@@ -1,17 +1,18 @@
 """Runs one run: a chain of steps, each taken from the cache or trained once, then evaluated into counts."""
 
-import os
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from bench import distributed, interruption
 from bench.cache import CorruptEntry
+from bench.data.parallel import usable_cpus
 from bench.data.transforms import AUGMENTATIONS
-from bench.data.views import iterations_per_epoch, make_eval_loader, make_loader
+from bench.data.views import Share, iterations_per_epoch, make_eval_loader, make_loader
 from bench.evaluate import evaluate, image_scopes
 from bench.keys import derived_seed
 from bench.learner import NETWORK, Learner
@@ -19,6 +20,7 @@ from bench.machine import Machine, Normaliser
 from bench.manifest import hardware, manifest
 from bench.plan import RunPlan, StepPlan
 from bench.progress import Reporter
+from bench.rolling import Position
 from bench.source import changed_modules, code_record
 from bench.train import NonFiniteLoss, StepTraining, check_weights, train_step
 from bench.workspace import Workspace
@@ -57,13 +59,12 @@ class Engine:
 
     def __init__(self, plan: RunPlan, workspace: Workspace, machine: Machine, reporter: Reporter):
         self.plan, self.machine, self.reporter = plan, machine, reporter
-        self.cache = workspace.cache
+        self.cache = distributed.shared_cache(workspace.cache)
         self.folder = workspace.store / plan.run_id
         self.learner = Learner(plan, self.cache, machine)
         rendered = plan.spec.config.data.name == "shapes"  # kept in memory: a process for them costs more than it saves
-        self.workers = (
-            machine.workers if machine.workers is not None else 0 if rendered else min(8, os.cpu_count() or 1)
-        )
+        usual = 0 if rendered else max(1, min(8, usable_cpus() // distributed.local_world()))
+        self.workers = usual if machine.workers is None else machine.workers
         self.pin = machine.device.type == "cuda"
 
     def run(self) -> Outcome:
@@ -88,6 +89,8 @@ class Engine:
             outcome.error = str(fault) if expected else f"{type(fault).__name__}: {fault}"
             outcome.exit_code = 2 if isinstance(fault, InputError) else 1
             self._keep_finished(progress, outcome.error)
+            if not distributed.everywhere(fault):
+                distributed.leave(fault, outcome.error, outcome.exit_code)
         return outcome
 
     def _steps(self, progress: "Progress") -> None:
@@ -103,7 +106,7 @@ class Engine:
                 progress.record["seconds"] = round(sum(row["seconds"] for row in rows), 3)
                 progress.record["trainable_parameters"] = rows[-1]["trainable_parameters"]
             if trained or last:
-                self._write(progress)
+                distributed.main_only(lambda: self._write(progress))
             self.reporter.step_done(step, trained)
         self._report_other_code(progress.record["steps"])
 
@@ -120,6 +123,8 @@ class Engine:
 
     def _keep_finished(self, progress: "Progress", error: str) -> None:
         progress.record.update(status="failed", error=error)
+        if distributed.rank() > 0:
+            return
         try:
             self._write(progress)
         except InputError as fault:  # a full disk, say: the cache still has every finished step
@@ -172,30 +177,32 @@ class Engine:
         if self.machine.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         normalise = self.machine.normaliser(method.network.mean, method.network.std)
+        share = Share(distributed.rank(), distributed.world(), recipe.accumulate)
         training = StepTraining(
             recipe,
             spec.phase(step.step.index),
             step.iterations,
-            lambda first: self._batches(step, first, step.iterations),
+            lambda first: self._batches(step, first, step.iterations, share),
             self.cache.rolling_path(key),
         )
-        log: list[dict[str, Any]] = []
-        seconds = 0.0
         if step.iterations:
             method.train()
             with self.machine.autocast(cache_enabled=False):  # it may train: a cached cast would be of old weights
                 method.prepare(step.step, OnePass(self, step, normalise))
-            torch.manual_seed(training_seed)  # whatever `prepare` drew: equal base recipes must train equally
-            with self.reporter.training(step) as progress:
-                position = train_step(method, training, self.machine, normalise, progress)
-            log, seconds = position.log, position.seconds
-            if step.base_key is None:
-                self._end_step(method, step, normalise)
-        tensors = method.state_dict()
-        if step.base_key is not None:
-            tensors = {name: value for name, value in tensors.items() if name.startswith(NETWORK)}
-        check_weights(tensors, step.step.index)
-        self.cache.publish(key, tensors, self._meta(method, step, seconds), log)
+        # Whatever `prepare` drew, equal base recipes must train equally; processes of one run draw for other images.
+        torch.manual_seed(training_seed + distributed.rank())
+        with interruption.postponed():
+            position = Position()
+            if step.iterations:
+                with self.reporter.training(step) as progress:
+                    position = train_step(method, training, self.machine, normalise, progress)
+                if step.base_key is None:
+                    self._end_step(method, step, normalise)
+            tensors = method.state_dict()
+            if step.base_key is not None:
+                tensors = {name: value for name, value in tensors.items() if name.startswith(NETWORK)}
+            check_weights(tensors, step.step.index)
+            self.cache.publish(key, tensors, self._meta(method, step, position.seconds), position.log)
         if step.base_key is None:
             self.learner.at = index  # after step 0 it is loaded instead: training and a cache hit go on from the same
 
@@ -213,6 +220,7 @@ class Engine:
         method.train()
         with self.machine.autocast(cache_enabled=False):
             method.end_step(step.step, OnePass(self, step, normalise))
+        distributed.equalise(method)
 
     def _meta(self, method: Method, step: StepPlan, seconds: float) -> dict[str, Any]:
         """What the cache remembers of a trained step besides its tensors."""
@@ -234,11 +242,11 @@ class Engine:
             "code": code_record(self.plan.spec.found.method),
         }
 
-    def _batches(self, step: StepPlan, first: int, iterations: int) -> Iterator:
+    def _batches(self, step: StepPlan, first: int, iterations: int, share: Share) -> Iterator:
         recipe = self.plan.spec.config.train
         transform = AUGMENTATIONS[recipe.augmentation](recipe.crop, tuple(recipe.scale), recipe.flip, recipe.padding)
         return make_loader(
-            step.view, transform, self.plan.spec.seed, recipe.batch, first, iterations, self.workers, self.pin
+            step.view, transform, self.plan.spec.seed, recipe.batch, first, iterations, self.workers, self.pin, share
         )
 
     def _counts(self, index: int, step: StepPlan) -> np.ndarray:
@@ -252,10 +260,12 @@ class Engine:
             return counts
         images, section = self.plan.evaluation, self.plan.spec.config.evaluation
         method = self.learner.hold(index)
-        loader = make_eval_loader(self.plan.evaluation_view, section.size, section.batch, self.workers, self.pin)
+        part = distributed.part_of(len(images.indices), section.batch)
+        view = replace(self.plan.evaluation_view, indices=self.plan.evaluation_view.indices[part])
+        loader = make_eval_loader(view, section.size, section.batch, self.workers, self.pin)
         normalise = self.machine.normaliser(method.network.mean, method.network.std)
-        scopes = image_scopes(images.rows, step.step)
-        with self.reporter.evaluating(step, len(images.indices)) as progress:
+        scopes = image_scopes(images.rows, step.step)[part]
+        with self.reporter.evaluating(step, len(view)) as progress:
             counts = evaluate(
                 method, loader, scopes, len(self.plan.spec.protocol.slot_ids), self.machine, normalise, progress
             )
@@ -264,7 +274,10 @@ class Engine:
 
 
 class OnePass:
-    """The training batches of a step, one epoch of them each time it is iterated: what `prepare` and `end_step` see."""
+    """The training batches of a step, one epoch of them each time it is iterated: what `prepare` and `end_step` see.
+
+    Whole batches, in every process of a run: what they learn from them may be no sum.
+    """
 
     def __init__(self, engine: Engine, step: StepPlan, normalise: Normaliser):
         self.engine, self.step, self.normalise = engine, step, normalise
@@ -273,4 +286,4 @@ class OnePass:
         return iterations_per_epoch(len(self.step.view.indices), self.engine.plan.spec.config.train.batch)
 
     def __iter__(self) -> Iterator[Batch]:
-        return map(self.normalise, self.engine._batches(self.step, 0, len(self)))
+        return map(self.normalise, self.engine._batches(self.step, 0, len(self), Share()))

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench import distributed
 from bench.data.views import RawBatch
 from bench.machine import Machine, Normaliser
 from methods.base import Batch, Method
@@ -65,7 +66,7 @@ def evaluate(
     progress: Callable[[int], None],
 ) -> np.ndarray:
     """Counts of the current step over all batches, int64 (3 scopes, true slot in the full protocol order, predicted
-    slot).
+    slot); on several processes, over the batches of all of them.
 
     scopes: (N,) for the images in the order of the batches. `progress(images done)` is called after each batch.
     """
@@ -80,6 +81,8 @@ def evaluate(
         counts += count_confusion(batch.labels, predictions, scope, shape)
         done += len(batch.ids)
         progress(done)
+    distributed.add(counts)
+    lowest, highest = distributed.lowest(torch.stack([lowest, -highest])) * torch.tensor([1, -1], device=counts.device)
     if lowest < 0 or highest >= shape[2]:
         raise ValueError(
             f"predict() of {type(method).__name__} gave slots {int(lowest)}..{int(highest)}; "

@@ -85,8 +85,8 @@ def _unsealed(count: int) -> str:
 
 
 def collect(store: Path, dry_run: bool) -> int:
-    """Removes steps that no run refers to, unfinished checkpoints, and quarantine. Do not run it while jobs are
-    running."""
+    """Removes steps that no run refers to, unfinished checkpoints, what jobs of a cluster said, and quarantine. Do not
+    run it while jobs are running."""
     cache = StepCache(store / "cache")
     runs, problems = read_runs(store)
     if problems:
@@ -101,6 +101,7 @@ def collect(store: Path, dry_run: bool) -> int:
     waste = [cache.step_folder(key) for key in cache.keys() if key not in needed]
     waste += [path for path in (cache.root / "counts").glob("*.npz") if path.stem not in needed]
     waste += [*(cache.root / "rolling").glob("*"), *(cache.root / "quarantine").glob("*")]
+    waste += (cache.root / "jobs").glob("*")
     waste += [path for path in cache.root.glob("*/.*") if path.parent.name in ("steps", "counts")]
     freed = sum(_size(path) for path in waste)
     for path in waste:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bench import distributed
 from bench.cache import StepCache
 from bench.keys import derived_seed
 from bench.machine import Machine
@@ -69,5 +70,6 @@ class Learner:
     def _begin(self, step: StepPlan) -> None:
         torch.manual_seed(derived_seed(self.plan.spec.seed, "growth", step.step.index))
         self.method.begin_step(step.step)
+        self.method = distributed.synchronise_norms(self.method)
         self.method.to(self.machine.device, memory_format=self.machine.memory_format)
         self.at = -1

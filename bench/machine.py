@@ -6,10 +6,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench import distributed
 from bench.config import RunConfig
 from bench.data.views import RawBatch
 from methods.base import Batch
 from protocols.errors import InputError, unknown
+
+
+def take_device(place: int, processes: int) -> None:
+    """Makes the CUDA device number `place` that of this process, one of `processes` on this machine.
+
+    Raises InputError if there are fewer devices than processes.
+    """
+    if processes > torch.cuda.device_count():
+        raise InputError(
+            f"{processes} processes on this machine, which has {torch.cuda.device_count()} CUDA devices: "
+            "start no more than that, or use device=cpu"
+        )
+    torch.cuda.set_device(place)
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,8 @@ class Machine:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+        if cuda and distributed.world() > 1:
+            take_device(distributed.local_rank(), distributed.local_world())
         return cls(
             torch.device("cuda" if cuda else "cpu"),
             config.train.precision,

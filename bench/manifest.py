@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import protocols
+from bench import distributed
 from bench.machine import Machine
 from bench.plan import RunPlan
 from bench.spec import RunSpec
@@ -93,9 +94,11 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """The device that computes, its threads, and the host's cores."""
+    """The device that computes, its threads, and the host's cores; and the processes of the run where there are
+    several, each with such a device."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    return {"device": device.type, "name": name, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
+    one = {"device": device.type, "name": name, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
+    return one if distributed.world() == 1 else {**one, "processes": distributed.world()}
 
 
 @cache

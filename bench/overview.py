@@ -72,7 +72,7 @@ def _published(spec: RunSpec) -> Table:
     note = spec.found.method.note or None
     table = Table(*columns, title=title, title_justify="left", caption=note, caption_justify="left")
     used = {**asdict(spec.config), spec.found.name: asdict(spec.options)}
-    for setting in settings_for(spec.found.method.published, spec.protocol.name):
+    for setting in settings_for(spec.found.method.published, spec.protocol):
         value = reduce(lambda node, key: node[key], setting.key.split("."), used)
         table.add_row(setting.key, str(setting.value), setting.source, "" if value == setting.value else str(value))
     return table

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -17,10 +16,10 @@ from bench.progress import announce, counting
 from bench.recall import plan_of
 from bench.workspace import workspace_of
 from protocols import VOID, InputError
-from results.figures.files import paper, write_figure
+from results.figures.files import Drawn, paper, rendered
 from results.figures.panels import Panel, draw_panels
-from results.groups import Group, group_runs, rows_of
-from results.schema import read_runs
+from results.groups import Group, rows_of
+from results.naming import named
 
 RULE = "the images with the largest share of pixels that not all methods predict alike"
 
@@ -115,21 +114,40 @@ def _loader(plan: RunPlan, rows: np.ndarray | None) -> Batches:
     return make_eval_loader(chosen, section.size, section.batch, workers=plan.spec.config.workers or 0)
 
 
-def write_panels(
-    store: str, protocol: str | None, folder: Path, formats: Sequence[str], count: int, ids: Sequence[str] = ()
-) -> list[Path]:
-    """Panels of every group of comparable runs in the store, as FOLDER/panels-GROUP.FORMAT; says how they were chosen.
+def draw_groups(
+    groups: Sequence[Group], formats: Sequence[str], count: int, ids: Sequence[str] = ()
+) -> list[list[Drawn]]:
+    """Panels of every group, drawn in the formats given; says how they were chosen.
 
-    protocol: only its runs. InputError: no runs, or no networks to load.
+    A group without networks, such as one of predictions from elsewhere, has none, and that is said. InputError: no
+    group has any.
     """
-    groups = [group for group in group_runs(read_runs(store)[0]) if protocol in (None, group["protocol"])]
-    paths = []
+    drawn: list[list[Drawn]] = []
+    faults = []
     for group in groups:
-        made = panels_of(group, count, ids)
+        try:
+            made = panels_of(group, count, ids)
+        except InputError as fault:
+            faults.append(str(fault))
+            drawn.append([])
+            continue
         for note in made.notes:
             announce(f"panels of {group.title}: {note}")
+        names = {row.label: named(row["method"], row.label) for row in rows_of(group)}
+        shown = [
+            replace(panel, predictions={names[label]: found for label, found in panel.predictions.items()})
+            for panel in made.panels
+        ]
         with paper():
-            figure = draw_panels(made.panels, group["class_names"], PALETTE)
-            name = group.stem("panels", "default")
-            paths += write_figure(figure, name, folder, formats, group.title, made.notes)
-    return paths
+            figure = draw_panels(shown, group["class_names"], PALETTE)
+            drawn.append([rendered(figure, "panels", _says(made), formats, group.title, made.notes)])
+    if not any(drawn):
+        raise InputError("; ".join(faults))
+    for fault in faults:
+        announce(fault)
+    return drawn
+
+
+def _says(made: Panels) -> str:
+    names = ", ".join(panel.name for panel in made.panels)
+    return f"Image, ground truth and predictions at the last step: {names} ({'; '.join(made.notes)})."

@@ -11,7 +11,7 @@ from bench.data.views import make_eval_loader
 from bench.evaluate import predict
 from bench.learner import Learner
 from bench.machine import Machine
-from bench.predictions import step_folder, write_map
+from bench.predictions import JOINT, step_folder, write_map
 from bench.progress import announce, counting
 from bench.recall import plan_of
 from bench.workspace import workspace_of
@@ -22,12 +22,14 @@ from results.schema import read_run
 def write_predictions(run: Path, out: Path) -> None:
     """Writes the label map of every evaluated image at every step of the run in `run` to out/step_XX/<image>.png.
 
-    The maps hold class ids and have the size of the evaluation. Nothing is at `out` before all are written.
+    Joint training has one folder, out/joint. The maps hold class ids and have the size of the evaluation. Nothing is
+    at `out` before all are written.
     InputError: no such run, a step that is not in the cache (any more), or `out` exists.
     """
     if out.exists():
         raise InputError(f"{out} exists already: remove it, or choose another folder with --out")
-    plan = plan_of(read_run(run))
+    stored = read_run(run)
+    plan, single = plan_of(stored), stored.manifest["single_step"]
     cache = workspace_of(plan.spec.config.store).cache
     gone = [step.position for step in plan.steps if not cache.has(step.key)]
     if gone:
@@ -37,7 +39,7 @@ def write_predictions(run: Path, out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as aside:
             for index, step in enumerate(plan.steps):
-                _write_step(learner, index, Path(aside) / "maps" / step_folder(step.position))
+                _write_step(learner, index, Path(aside) / "maps" / (JOINT if single else step_folder(step.position)))
                 announce(f"{plan.run_id}: step {step.position} predicted")
             os.replace(Path(aside) / "maps", out)
     except CorruptEntry as fault:

@@ -1,5 +1,7 @@
 """Predictions as files: one folder a step (`step_00`, `step_01`, ...), in it a PNG of class ids for every val image.
 
+Joint training, which learns all classes in one step, has one folder, `joint`.
+
 What `bench predict` writes and `bench score` reads, from this or any other code base.
 """
 
@@ -12,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data.folder import read_label_map
+from bench.data.pairs import read_label_map
 from protocols import VOID, InputError, Protocol, ProtocolStep
 
+JOINT = "joint"
 _STEP = re.compile(r"(?:step[_-]?)?(\d+)", re.IGNORECASE)
 
 
@@ -66,31 +69,45 @@ class LabelMaps:
 def find_maps(folder: Path, protocol: Protocol, names: Iterable[str]) -> list[LabelMaps]:
     """The label maps of every step of the protocol, found under `folder`; no file is opened.
 
-    names: the val images. InputError: a step without a folder, or with two; a step that the protocol does not
-    have; a val image without a map; a map of no val image.
+    Of joint training, which has a folder JOINT and no others, they are those of the last step alone. names: the val
+    images. InputError: a step without a folder, or with two; a step that the protocol does not have; a val image
+    without a map; a map of no val image.
     """
     if not folder.is_dir():
         raise InputError(
             f"there is no folder {folder}: give the one that holds {step_folder(0)}, {step_folder(1)}, ..."
         )
+    expected = {f"{name}.png" for name in names}
+    folders = _step_folders(folder)
+    if (folder / JOINT).is_dir():
+        if folders:
+            raise InputError(f"{folder / JOINT} lies beside {folders[min(folders)].name}: score joint training apart")
+        _check_names(folder / JOINT, expected)
+        return [LabelMaps(protocol.steps[-1], folder / JOINT, protocol)]
+    count = len(protocol.steps)
+    missing = [step for step in range(count) if step not in folders]
+    if missing:
+        only_last = list(folders) == [count - 1] and count > 1
+        hint = f"; if all classes were learned at once, name {folders[count - 1]} {JOINT}" if only_last else ""
+        raise InputError(
+            f"{folder} has no folder {step_folder(missing[0])}: {protocol.name} has {count} steps, "
+            f"{step_folder(0)} to {step_folder(count - 1)}{hint}"
+        )
+    if max(folders) >= count:
+        raise InputError(f"{folders[max(folders)]} is one step too many: {protocol.name} has {count} steps, from 0 on")
+    for step in range(count):
+        _check_names(folders[step], expected)
+    return [LabelMaps(step, folders[step.index], protocol) for step in protocol.steps]
+
+
+def _step_folders(folder: Path) -> dict[int, Path]:
+    """The folders named after steps. InputError: two of one step."""
     folders: dict[int, Path] = {}
     for path in sorted(path for path in folder.iterdir() if path.is_dir()):
         match = _STEP.fullmatch(path.name)
         if match and folders.setdefault(int(match[1]), path) != path:
             raise InputError(f"{path} and {folders[int(match[1])].name} are both step {int(match[1])}: remove one")
-    count = len(protocol.steps)
-    missing = [step for step in range(count) if step not in folders]
-    if missing:
-        raise InputError(
-            f"{folder} has no folder {step_folder(missing[0])}: {protocol.name} has {count} steps, "
-            f"{step_folder(0)} to {step_folder(count - 1)}"
-        )
-    if max(folders) >= count:
-        raise InputError(f"{folders[max(folders)]} is one step too many: {protocol.name} has {count} steps, from 0 on")
-    expected = {f"{name}.png" for name in names}
-    for step in range(count):
-        _check_names(folders[step], expected)
-    return [LabelMaps(step, folders[step.index], protocol) for step in protocol.steps]
+    return folders
 
 
 def _check_names(folder: Path, expected: set[str]) -> None:
@@ -110,9 +127,7 @@ def write_map(path: Path, ids: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path} ({error.strerror or error}): choose another folder with --out"
-        ) from error
+        raise InputError(f"cannot write {path} ({error.strerror or error}): choose another folder") from error
 
 
 def _palette() -> np.ndarray:

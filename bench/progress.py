@@ -6,7 +6,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 if TYPE_CHECKING:
     from bench.plan import StepPlan
@@ -55,18 +64,29 @@ class Reporter:
 
 
 @contextmanager
-def counting(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for a pass over files; calls of the callback give (done, total). Nothing is shown outside a terminal."""
+def counting(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for a pass over files; calls of the callback give (done, total, or None).
+    Nothing is shown outside a terminal."""
     with _bar(Console(stderr=True), title, None) as advance:
         yield lambda done, total: advance(done, "", total)
 
 
 @contextmanager
-def _bar(console: Console, title: str, total: int | None) -> Iterator[Callable[..., None]]:
+def transferring(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for a download; calls of the callback give (bytes done, bytes in all or None). Nothing is shown outside a
+    terminal."""
+    with _bar(Console(stderr=True), title, None, (DownloadColumn(), TransferSpeedColumn())) as advance:
+        yield lambda done, total: advance(done, "", total)
+
+
+@contextmanager
+def _bar(
+    console: Console, title: str, total: int | None, amount: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),)
+) -> Iterator[Callable[..., None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        *amount,
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[text]}"),
     )

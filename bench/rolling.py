@@ -1,8 +1,8 @@
 """The rolling checkpoint within a step: one safetensors file that holds everything that training needs to go on
 exactly.
 
-Tensors: the method's state, the optimiser's state, the generators' states. Everything else is JSON in the file's
-metadata, beside the sha256 of both.
+Tensors: the method's state, the optimiser's state, the generators' states of every process of the run, the sums of
+losses since the last log row. Everything else is JSON in the file's metadata, beside the sha256 of all of it.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bench import distributed
 from bench.progress import announce
 from protocols.files import replacing
 
@@ -29,10 +30,11 @@ class Position:
     iteration: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    sums: dict[str, Tensor] = field(default_factory=dict)  # of losses since the last log row
 
 
 def save(path: Path, method: nn.Module, optimiser: Optimizer, position: Position) -> None:
-    """Replaces the checkpoint at `path`."""
+    """Replaces the checkpoint at `path`. Called by every process of a run; rank 0 writes."""
     tensors = {f"method.{name}": tensor for name, tensor in method.state_dict().items()}
     state = optimiser.state_dict()
     scalars: dict[str, dict[str, Any]] = {}
@@ -42,20 +44,26 @@ def save(path: Path, method: nn.Module, optimiser: Optimizer, position: Position
                 tensors[f"optimiser.{index}.{name}"] = value
             elif value is not None:
                 scalars.setdefault(str(index), {})[name] = value
-    tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_initialized():
-        for index, value in enumerate(torch.cuda.get_rng_state_all()):
-            tensors[f"random.cuda.{index}"] = value
-    plain = {"scalars": scalars, "groups": state["param_groups"], "position": vars(position)}
-    stored, text = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}, json.dumps(plain)
-    with replacing(path) as aside:
-        save_file(stored, aside, {"json": text, "sha256": _digest(stored, text)})
+    tensors |= {f"sums.{name}": value for name, value in position.sums.items()}
+    for name, value in _generators().items():
+        tensors |= {_stored(name, rank): one for rank, one in enumerate(distributed.gathered(value))}
+    at = {name: value for name, value in vars(position).items() if name != "sums"}
+    plain = {"scalars": scalars, "groups": state["param_groups"], "position": at, "sums": list(position.sums)}
+
+    def write() -> None:
+        with replacing(path) as aside:
+            file = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+            text = json.dumps(plain)
+            save_file(file, aside, {"json": text, "sha256": _digest(file, text)})
+
+    distributed.main_only(write)
 
 
 def load(path: Path, method: nn.Module, optimiser: Optimizer) -> Position:
     """Restores method, optimiser and generators from `path`, and says where training stands.
 
-    Without a checkpoint it changes nothing and gives the start; with a damaged one, too, and says so.
+    Without a checkpoint it changes nothing and gives the start; with a damaged one, too, and says so. A process that
+    the checkpoint knows no generators of, since it is from fewer processes, keeps its own.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -77,16 +85,26 @@ def load(path: Path, method: nn.Module, optimiser: Optimizer) -> Position:
             slots.setdefault(int(index), {})[slot] = tensor
     optimiser.load_state_dict({"state": slots, "param_groups": plain["groups"]})
     _restore_layout(optimiser)
-    torch.set_rng_state(tensors["random.cpu"])
+    cpu, cuda = (_stored(name, distributed.rank()) for name in ("cpu", "cuda"))
+    if cpu in tensors:
+        torch.set_rng_state(tensors[cpu])
+    if torch.cuda.is_initialized() and cuda in tensors:
+        torch.cuda.set_rng_state(tensors[cuda])
+    sums = {name: tensors[f"sums.{name}"] for name in plain.get("sums", ())}
+    return Position(**plain["position"], sums=sums)
+
+
+def _stored(generator: str, rank: int) -> str:
+    """The name of a generator's state in the file."""
+    return "random.cpu" if (generator, rank) == ("cpu", 0) else f"random.{generator}.{rank}"
+
+
+def _generators() -> dict[str, Tensor]:
+    """The states of the generators that training draws from, uint8 on the CPU."""
+    states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_initialized():
-        torch.cuda.set_rng_state_all(
-            [
-                tensors[f"random.cuda.{index}"]
-                for index in range(torch.cuda.device_count())
-                if f"random.cuda.{index}" in tensors
-            ]
-        )
-    return Position(**plain["position"])
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from bench.data.base import DATA, SegmentationData, open_data
-from bench.data.folder import read_label_map
+from bench.data.pairs import read_label_map
 from bench.data.presence import presence
 from bench.data.transforms import EvalTransform
 from bench.evaluate import SCOPES, image_scopes
 from bench.keys import digest
 from bench.manifest import described, git_revision, versions
-from bench.predictions import LabelMaps, find_maps
+from bench.predictions import JOINT, LabelMaps, find_maps
 from bench.progress import counting
 from protocols import InputError, Protocol, unknown
 from results.schema import CACHE_FOLDER, SCHEMA_VERSION, Run, write_run
@@ -62,7 +62,8 @@ def score_folder(request: Request) -> Run:
         index = presence(data, request.store / CACHE_FOLDER / "presence", progress)
     with counting(f"scoring {request.name}") as progress:
         counts = count(data, maps, index.matrix, size, progress)
-    manifest = _manifest(request, {"split": "val", "size": size or NATIVE, "images": len(data)}, index.digest)
+    evaluation = {"split": "val", "size": size or NATIVE, "images": len(data)}
+    manifest = _manifest(request, evaluation, index.digest, joint=maps[0].folder.name == JOINT)
     return write_run(request.store / manifest["run"], manifest, request.protocol.slot_ids, counts)
 
 
@@ -166,11 +167,10 @@ def _pixels(shape: tuple[int, int]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _manifest(request: Request, evaluation: dict[str, Any], data_digest: str) -> dict[str, Any]:
+def _manifest(request: Request, evaluation: dict[str, Any], data_digest: str, joint: bool) -> dict[str, Any]:
     protocol = request.protocol
-    recipe = digest(
-        {"external": request.name, "protocol": protocol.digest, "data": data_digest, "evaluation": evaluation}
-    )
+    scored = {"external": request.name, "protocol": protocol.digest, "data": data_digest, "evaluation": evaluation}
+    recipe = digest(scored | ({"joint": True} if joint else {}))
     parts = [request.name, protocol.name, protocol.setting, EXTERNAL, request.data, f"s{request.seed}"]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -188,7 +188,7 @@ def _manifest(request: Request, evaluation: dict[str, Any], data_digest: str) ->
         **described(protocol),
         "seed": request.seed,
         "recipe": recipe,
-        "single_step": False,
+        "single_step": joint,
         "evaluation": evaluation,
         "command": shlex.join(sys.argv),
         "predictions": str(request.folder),

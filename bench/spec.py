@@ -14,7 +14,7 @@ from bench.data.base import DATA
 from bench.data.transforms import AUGMENTATIONS
 from bench.keys import digest
 from methods.base import BaseRecipe, Method, MethodConfig
-from methods.nn.network import NetworkConfig, check_name, family, sibling, weights_digest
+from methods.nn.network import NetworkConfig, check_name, family, sibling, unreadable, weights_digest
 from protocols.errors import InputError, unknown
 from protocols.protocol import Protocol
 
@@ -58,7 +58,7 @@ class RunSpec:
         reason = method.unsupported(backbone, self.protocol.setting)
         if reason is None and family(self.network.name) != wanted:
             return f"it is built on a {wanted} network, and {self.network.name} is none"
-        return reason
+        return reason or unreadable(self.network.name, self.protocol.class_names[1:])
 
     def phase(self, index: int) -> Phase:
         """Length and learning rate of step `index`."""

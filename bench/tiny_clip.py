@@ -21,7 +21,7 @@ from rich.progress import track
 from safetensors.torch import save
 from torch import Tensor
 
-from bench.data.shapes import CLASSES, render
+from bench.data.voc_scenes import CLASSES, render
 from methods.nn import tiny_clip
 from methods.nn.clip import DenseClip, ImageTower
 from methods.nn.tiny_clip import GENERIC, MEAN, NOTHING, STD, TEMPLATES

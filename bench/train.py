@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bench import rolling
+from bench import distributed, interruption, rolling
 from bench.config import Phase, TrainSection
 from bench.data.views import RawBatch
 from bench.machine import Machine, Normaliser
@@ -24,6 +24,8 @@ LOG_EVERY = 20  # iterations between two log rows: losses are averaged over them
 
 class NonFiniteLoss(RuntimeError):
     """A loss became NaN or infinite: the step is given up, never published."""
+
+    everywhere = True  # losses and weights are the same in all processes of a run
 
 
 @dataclass(frozen=True)
@@ -83,43 +85,54 @@ def train_step(
     """Trains `method` through its current step, from the rolling checkpoint if there is one.
 
     `progress(iteration, mean losses, images a second)` is called at every log row. Returns the final position with the
-    whole log. Raises NonFiniteLoss when a loss is not finite.
+    whole log. Raises NonFiniteLoss when a loss is not finite. When a signal asks for the end, it comes after the
+    iteration at hand (on several processes, after the next log row), once the rolling checkpoint is written.
     """
     recipe, n = training.recipe, training.iterations
     encoder = method.network.encoder_parameters()
     optimiser = make_optimiser(recipe, method.parameter_groups(method.step), encoder, machine.device)
     position = rolling.load(training.checkpoint, method, optimiser)
     method.train()
-    sums: dict[str, Tensor] = {}
+    forward = distributed.parallel(method)
+    alone = distributed.world() == 1
+    sums = position.sums
     started = saved = logged = time.monotonic()
     before = position.seconds
     for i, raw in enumerate(training.batches(position.iteration), position.iteration):
         now = rate(recipe, training.phase, i, n)
         for group in optimiser.param_groups:
             group["lr"] = now * group["lr_scale"]
-        for part in split(normalise(raw), recipe.accumulate):
-            with machine.autocast():
-                values = loss_values(method(part))
-            (sum(values.values()) / recipe.accumulate).backward()
+        for number, part in enumerate(split(normalise(raw), recipe.accumulate), 1):
+            with distributed.in_part(forward, last=number == recipe.accumulate):
+                with machine.autocast():
+                    values = loss_values(distributed.with_global_counts(forward(part)))
+                (sum(values.values()) / recipe.accumulate).backward()
             for name, value in values.items():
                 detached = value.detach() / recipe.accumulate
                 sums[name] = sums[name] + detached if name in sums else detached
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        if (i + 1) % LOG_EVERY and i + 1 < n:
+        row_due = (i + 1) % LOG_EVERY == 0 or i + 1 == n
+        if not row_due and not (alone and interruption.asked()):
             continue
-        count = (i % LOG_EVERY) + 1
-        losses = dict(zip(sums, (torch.stack(list(sums.values())) / count).tolist(), strict=True))
-        check_finite(losses, method, i + 1)
-        sums = {}
         clock = time.monotonic()
-        position.iteration, position.seconds = i + 1, before + clock - started
-        position.log.append({"step": method.step.index, "iteration": i + 1, "lr": now, **losses})
-        progress(i + 1, losses, count * recipe.batch / max(clock - logged, 1e-9))
-        logged = clock
-        if clock - saved >= machine.checkpoint_seconds and i + 1 < n:
+        position.iteration, position.seconds, position.sums = i + 1, before + clock - started, sums
+        if row_due:
+            count = (i % LOG_EVERY) + 1
+            means = distributed.add(torch.stack(list(sums.values())) / count)
+            losses = dict(zip(sums, means.tolist(), strict=True))
+            check_finite(losses, method, i + 1)
+            sums = position.sums = {}
+            position.log.append({"step": method.step.index, "iteration": i + 1, "lr": now, **losses})
+            progress(i + 1, losses, count * recipe.batch / max(clock - logged, 1e-9))
+            logged = clock
+        due = clock - saved >= machine.checkpoint_seconds and i + 1 < n
+        due, asked = distributed.agree(due, interruption.asked())
+        if due or asked:
             rolling.save(training.checkpoint, method, optimiser, position)
             saved = time.monotonic()
+        if asked:
+            interruption.stop()
     return position
 
 

@@ -46,6 +46,11 @@ class Workspace:
         """The step cache of the store."""
         return StepCache(self.store / "cache")
 
+    @property
+    def presence_folder(self) -> Path:
+        """Where the presence matrices of data sets are kept."""
+        return self.cache.root / "presence"
+
     def check_writable(self) -> None:
         """Raises InputError unless files can be made in the store."""
         try:
@@ -86,7 +91,7 @@ class Workspace:
                 image_size=spec.config.train.crop,
             )
             with counting(f"indexing {data.name} {split}") as progress:
-                index = presence(data, self.cache.root / "presence", progress)
+                index = presence(data, self.presence_folder, progress)
             self._opened[key] = Images(data, np.arange(len(data)), index)
         return self._opened[key]
 

@@ -43,6 +43,16 @@ class Term(NamedTuple):
         """The mean over every entry of `values`, whatever its shape (a scalar counts as one entry)."""
         return cls(values.sum(), values.new_tensor(values.numel()), weight)
 
+    @classmethod
+    def mean_over(cls, images: int, mean: Tensor, weight: float = 1.0) -> "Term":
+        """A mean over so many images that is known already; terms of other images can be added to it."""
+        return cls(mean * images, mean.new_tensor(images), weight)
+
+    def added(self, others: Iterable["Term"]) -> "Term":
+        """This term and those of other images, as one term over all of them."""
+        terms = [self, *others]
+        return Term(sum(term.sum for term in terms), sum(term.count for term in terms), self.weight)
+
     @property
     def value(self) -> Tensor:
         return self.weight * self.sum / self.count.clamp(min=1)

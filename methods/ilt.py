@@ -17,10 +17,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from methods.base import Batch, Method, MethodConfig, Term, cross_entropy
+from methods.nn.image_size import at_image_size
 from methods.nn.losses import distillation
-from methods.nn.network import Output, upsample
+from methods.nn.network import Output
 from methods.published import MIB_TRAINING, Published
 
 
@@ -48,16 +50,17 @@ class Lwf(Method):
     published = (*MIB_TRAINING, Published("lwf.kd", 100, "MiB, official code, its baseline"))
 
     def forward(self, batch: Batch) -> dict[str, Term]:
-        new = self.network(batch.images)
-        logits = upsample(new.logits.float(), batch.images.shape[2:])  # (B, K, H, W)
-        terms = {"ce": cross_entropy(logits, batch.labels)}
         if self.step.index == 0:
-            return terms
+            return {"ce": cross_entropy(self.logits(batch.images), batch.labels)}
+        new = self.network(batch.images)
         with torch.no_grad():
             old = self.teacher(batch.images)
-        old_logits = upsample(old.logits.float(), batch.images.shape[2:])
-        terms["kd"] = Term.mean_of(distillation(logits, old_logits), self.config.kd)
-        return terms | self.feature_terms(old, new)
+        return at_image_size(self._terms, batch.labels, new.logits, old.logits) | self.feature_terms(old, new)
+
+    def _terms(self, labels: Tensor, logits: Tensor, old_logits: Tensor) -> dict[str, Term]:
+        """The losses of a few images: labels (B, H, W), logits (B, K, H, W) and the teacher's (B, K_old, H, W)."""
+        kd = Term.mean_over(len(labels), distillation(logits, old_logits), self.config.kd)
+        return {"ce": cross_entropy(logits, labels), "kd": kd}
 
     def feature_terms(self, old: Output, new: Output) -> dict[str, Term]:
         """Further terms, from the features of teacher and student."""

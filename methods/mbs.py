@@ -27,9 +27,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Batch, Method, MethodConfig, Term, cross_entropy
+from methods.nn.image_size import at_image_size
 from methods.nn.losses import distillation, label_guided_distillation, orthogonality
 from methods.nn.mbs_losses import weighted_squares
-from methods.nn.network import Output, upsample
+from methods.nn.network import Output
 from methods.published import MBS_TRAINING, Published
 from protocols.protocol import VOID
 
@@ -121,22 +122,27 @@ class Mbs(Method):
         config = self.config
         with torch.no_grad():
             old = self.teacher(batch.images)
-        old_logits = upsample(old.logits.float(), batch.labels.shape[1:])  # (B, n_old, H, W)
-        labels = selective_pseudo_labels(old_logits, batch.labels, config.threshold, config.selective)
         new = self.network(batch.images)
-        logits = upsample(new.logits.float(), batch.labels.shape[1:])  # (B, K, H, W)
-        terms = {"ce": cross_entropy(logits, labels), "patches": self._patch_distillation(old, new, labels)}
+        labels, ce, od = at_image_size(self._outputs, batch.labels, new.logits, old.logits)
+        terms = {"ce": ce, "patches": self._patch_distillation(old, new, labels)}
         if new.classes is not None:
             old_slots = new.classes[:, : self.step.n_old_slots]  # (B, n_old, D), of the student
             terms["classes"] = Term.mean_of(F.mse_loss(old_slots.float(), old.classes.float()))
-        if config.label_guided:
-            od = label_guided_distillation(logits, old_logits, batch.labels)
-        else:
-            od = distillation(logits, old_logits)
-        terms["od"] = Term.mean_of(od, config.od)
+        terms["od"] = od
         if config.orthogonal:
             terms["ortho"] = Term.mean_of(orthogonality(self.network.class_vectors(), self.step.n_old_slots))
         return terms
+
+    def _outputs(self, labels: Tensor, logits: Tensor, old_logits: Tensor) -> tuple[Tensor, Term, Term]:
+        """Pseudo-labels (B, H, W), cross-entropy on them and output distillation of a few images: labels (B, H, W) of
+        the step, logits (B, K, H, W), the teacher's (B, n_old, H, W)."""
+        config = self.config
+        known = selective_pseudo_labels(old_logits, labels, config.threshold, config.selective)
+        if config.label_guided:
+            od = label_guided_distillation(logits, old_logits, labels)
+        else:
+            od = distillation(logits, old_logits)
+        return known, cross_entropy(logits, known), Term.mean_over(len(labels), od, config.od)
 
     def _patch_distillation(self, old: Output, new: Output, labels: Tensor) -> Term:
         """Distance of the patch features, weighted by patch."""

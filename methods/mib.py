@@ -15,7 +15,11 @@ copies of the background's, without lowering the background's bias: that rule is
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from methods.base import Batch, Method, MethodConfig, Term, cross_entropy
+from methods.nn.image_size import at_image_size
 from methods.nn.losses import distillation, unbiased_cross_entropy, unbiased_distillation
 from methods.published import MIB_TRAINING, Published
 from protocols.protocol import VOID
@@ -54,14 +58,19 @@ class Mib(Method):
         return "background" if self.config.background_init else "random"
 
     def forward(self, batch: Batch) -> dict[str, Term]:
-        logits = self.logits(batch.images)  # (B, K, H, W)
         if self.step.index == 0:
-            return {"ce": cross_entropy(logits, batch.labels)}
-        old = self.teacher_logits(batch.images)  # (B, K_old, H, W)
+            return {"ce": cross_entropy(self.logits(batch.images), batch.labels)}
+        new = self.network(batch.images)
+        with torch.no_grad():
+            old = self.teacher(batch.images)
+        return at_image_size(self._terms, batch.labels, new.logits, old.logits)
+
+    def _terms(self, labels: Tensor, logits: Tensor, old_logits: Tensor) -> dict[str, Term]:
+        """The losses of a few images: labels (B, H, W), logits (B, K, H, W) and the teacher's (B, K_old, H, W)."""
         if self.config.unbiased_ce:
-            losses = unbiased_cross_entropy(logits, batch.labels, self.step.n_old_slots)
-            ce = Term(losses.sum(), (batch.labels != VOID).sum())
+            losses = unbiased_cross_entropy(logits, labels, self.step.n_old_slots)
+            ce = Term(losses.sum(), (labels != VOID).sum())
         else:
-            ce = cross_entropy(logits, batch.labels)
+            ce = cross_entropy(logits, labels)
         distil = unbiased_distillation if self.config.unbiased_kd else distillation
-        return {"ce": ce, "kd": Term.mean_of(distil(logits, old), self.config.kd)}
+        return {"ce": ce, "kd": Term.mean_over(len(labels), distil(logits, old_logits), self.config.kd)}

@@ -32,8 +32,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Batch, Method, MethodConfig, Term, cross_entropy
+from methods.nn.image_size import at_image_size
 from methods.nn.losses import pixel_entropy, pod_distillation
-from methods.nn.network import Network, Output, upsample
+from methods.nn.network import Network, Output
 from methods.published import PLOP_TRAINING, Published
 from protocols.errors import unknown
 from protocols.protocol import VOID, Step
@@ -221,12 +222,8 @@ class Plop(Method):
             return {"ce": cross_entropy(self.logits(batch.images), batch.labels)}
         with torch.no_grad():
             old = self.teacher(batch.images, taps=self.config.distil)
-        labels, factor = self._targets(old, batch.labels)
         new = self.network(batch.images, taps=self.config.distil)
-        logits = upsample(new.logits.float(), labels.shape[1:])  # (B, K, H, W)
-        losses = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="none").flatten(1).sum(dim=1)  # (B,)
-        ce = (losses if factor is None else factor * losses).sum()
-        terms = {"ce": Term(ce, torch.full_like(ce, labels.numel()).detach())}  # the mean counts ignored pixels, too
+        terms = {"ce": at_image_size(self._cross_entropy, batch.labels, new.logits, old.logits)}
         if self.config.distil:
             n_old = self.step.n_old_slots
             factors = self.config.pod, self.config.pod_logits
@@ -234,13 +231,15 @@ class Plop(Method):
             terms["pod"] = Term.mean_of(pod)
         return terms
 
-    def _targets(self, old: Output, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Labels to train on (B, H, W), and the factor of each image (B,), None for one."""
-        if not self.config.pseudo_labels:
-            return labels, None
-        old_logits = upsample(old.logits.float(), labels.shape[1:])
-        labels, factor = entropy_pseudo_labels(old_logits, labels, self.thresholds, self.step.n_slots)
-        return labels, factor if self.config.adaptive else None
+    def _cross_entropy(self, labels: Tensor, logits: Tensor, old_logits: Tensor) -> Term:
+        """Cross-entropy of a few images on pseudo-labels: labels (B, H, W), logits (B, K, H, W), the teacher's
+        (B, K_old, H, W)."""
+        factor = None
+        if self.config.pseudo_labels:
+            labels, factor = entropy_pseudo_labels(old_logits, labels, self.thresholds, self.step.n_slots)
+        losses = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="none").flatten(1).sum(dim=1)  # (B,)
+        ce = (factor * losses if factor is not None and self.config.adaptive else losses).sum()
+        return Term(ce, torch.full_like(ce, labels.numel()).detach())  # the mean counts ignored pixels, too
 
 
 def _levels(output: Output) -> list[Tensor]:

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from protocols.errors import InputError
+from protocols.protocol import Protocol
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Published:
     protocols: str = "*"  # a pattern over protocol names, as in a shell
 
 
-def published_overrides(method: type, protocol: str) -> list[str]:
+def published_overrides(method: type, protocol: Protocol) -> list[str]:
     """The overrides that stand for a method's published recipe on a protocol.
 
     Raises InputError for a method that has none.
@@ -32,9 +33,10 @@ def published_overrides(method: type, protocol: str) -> list[str]:
     return [f"{setting.key}={setting.value}".replace(" ", "") for setting in settings_for(method.published, protocol)]
 
 
-def settings_for(published: Sequence[Published], protocol: str) -> list[Published]:
-    """The settings of a protocol, one for each key."""
-    chosen = {setting.key: setting for setting in published if fnmatchcase(protocol, setting.protocols)}
+def settings_for(published: Sequence[Published], protocol: Protocol) -> list[Published]:
+    """The settings of a protocol, one for each key. A protocol of the user's own has those of its data set."""
+    name = protocol.name if protocol.name.startswith(f"{protocol.dataset}_") else f"{protocol.dataset}_{protocol.name}"
+    chosen = {setting.key: setting for setting in published if fnmatchcase(name, setting.protocols)}
     return list(chosen.values())
 
 

@@ -114,11 +114,15 @@ def _image_list(entry: object, step: int, folder: Path) -> Images:
     return images
 
 
+def _missing(where: str) -> InputError:
+    return InputError(f"{where}: no such file; put the list there, or change its path in the protocol's file")
+
+
 def _from_npy(file: Path, where: str) -> list:
     try:
         array = npy_array(read_bytes(file, LIST_BYTES))
     except FileNotFoundError:
-        raise InputError(f"{where}: no such file") from None
+        raise _missing(where) from None
     except (OSError, Damaged) as error:
         raise InputError(f"{where}: not a readable .npy file: {error}") from None
     if array.ndim != 1 or array.dtype.kind not in "iuU":
@@ -131,7 +135,7 @@ def _from_text(file: Path, where: str) -> list:
     try:
         lines = [line.strip() for line in read_bytes(file, LIST_BYTES).decode("utf-8").splitlines()]
     except FileNotFoundError:
-        raise InputError(f"{where}: no such file") from None
+        raise _missing(where) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not a readable text file: {error}") from None
     lines = [line for line in lines if line]

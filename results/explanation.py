@@ -1,8 +1,12 @@
 """Where every row of a report comes from: run ids, seeds, revisions and commands."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from results.groups import Group, Row, rows_of
+from results.schema import Run
+
+OURS = ("bench", "__main__.py")  # what the program is called: as it is installed, and as a module
 
 
 def explain(groups: Sequence[Group]) -> str:
@@ -24,7 +28,13 @@ def _of_row(row: Row) -> list[str]:
     lines, commands = [f" {row.label}   recipe {row.recipe}"], []
     averaged = [(run, "" if row.complete else "   incomplete") for run in row.used]
     for run, fate in [*averaged, *((run, "   left out") for run in row.left_out)]:
-        revision, command = (run.manifest.get(key) or "not recorded" for key in ("git_revision", "command"))
+        revision = run.manifest.get("git_revision") or "not recorded"
         lines.append(f"   seed {run.manifest['seed']}   {run.manifest['run']}   revision {revision}{fate}")
-        commands.append(f"   command: {command}")
+        commands.append(f"   command: {command(run) or 'not recorded'}")
     return [*lines, *dict.fromkeys(commands)]
+
+
+def command(run: Run) -> str:
+    """The command that made a run, wherever the program lay then: "bench run ..."; "" where it is not recorded."""
+    program, space, rest = (run.manifest.get("command") or "").partition(" ")
+    return f"bench{space}{rest}" if PurePath(program).name in OURS else f"{program}{space}{rest}"

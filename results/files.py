@@ -1,10 +1,11 @@
-"""Tables as files: raw numbers (CSV), Markdown, LaTeX. Every file is replaced as a whole."""
+"""Tables as files: raw numbers (CSV), Markdown, LaTeX, and with all else HTML. Every file is replaced as a whole."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from results import citations, latex
 from results.groups import distinct
+from results.html import Section, to_html
 from results.markdown import to_markdown
 from results.naming import as_in_papers
 from results.schema import csv_text, write_atomically
@@ -31,6 +32,19 @@ def write_latex(tables: Sequence[Table], folder: Path, name: str) -> list[Path]:
     files[f"{name}.tex"] = latex.document(pages)
     files[f"{name}.bib"] = citations.bibliography(latex.cited_papers(pages))
     return _write(files, folder)
+
+
+def write_html(
+    sections: Sequence[Section],
+    across: Sequence[Table],
+    folder: Path,
+    name: str,
+    convention: str = "default",
+    problems: Iterable[str] = (),
+) -> Path:
+    """Everything as one page that needs no other file, NAME.html. Returns its path."""
+    (path,) = _write({f"{name}.html": to_html(sections, across, convention, problems)}, folder)
+    return path
 
 
 def _with_stems(tables: Sequence[Table]) -> list[tuple[str, Table]]:

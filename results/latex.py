@@ -59,7 +59,8 @@ def tabular(table: Table) -> str:
 def table_environment(table: Table) -> str:
     """The table as a float with caption and notes, shrunk where it is wider than the line."""
     names = {name for line in table.lines for name in (line.label, line.method) if name}
-    names |= {column.over for column in table.columns if column.over}
+    if table.kind == "protocols":
+        names |= {column.over for column in table.columns if column.over}
     caption, below = (
         _sentences(texts, names) for texts in ([table.title, *table.caption], [*table.below, *table.notes])
     )
@@ -78,13 +79,20 @@ def table_environment(table: Table) -> str:
 
 def document(tables: Sequence[Table]) -> str:
     """All tables and their bibliography as a document that pdflatex compiles as it is (twice, for the citations)."""
-    bodies = [table_environment(table) + "\n\\clearpage\n" for table in tables]
+    bodies = [
+        "\n\n".join(map(table_environment, together)) + "\n\n\\clearpage\n"
+        for _, together in groupby(tables, lambda table: table.subject)
+    ]
     return "\n".join(
         [
             r"\documentclass{article}",
             r"\usepackage[utf8]{inputenc}",
             r"\usepackage[margin=2cm]{geometry}",
             rf"\usepackage{{{','.join(PACKAGES)}}}",
+            r"\setlength{\abovecaptionskip}{0pt}",  # captions stand above their tables
+            r"\setlength{\belowcaptionskip}{6pt}",
+            r"\setlength{\intextsep}{24pt}",
+            r"\makeatletter\setlength{\@fptop}{0pt}\setlength{\@fpsep}{24pt}\makeatother",  # pages fill from the top
             r"\begin{document}",
             *bodies,
             citations.bibitems(cited_papers(tables)) + r"\end{document}",

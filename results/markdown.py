@@ -6,7 +6,8 @@ from itertools import groupby
 
 from results.table import Grid, GridColumn, Shown, Table, arranged
 
-LEGEND = "Bold: best; underlined: second best, among comparable rows. In italics: upper bounds, which are never marked."
+MARKING = "Bold: best; underlined: second best, among comparable rows."
+LEGEND = f"{MARKING} In italics: upper bounds, which are never marked."
 ALIGNMENT = {"text": ":--", "mark": ":-:"}
 
 
@@ -42,6 +43,6 @@ def _head(column: GridColumn) -> str:
 
 def _cell(cell: Shown) -> str:
     text = escaped(f"{cell.text} ± {cell.spread}" if cell.spread else cell.text)
-    if cell.greyed:
+    if cell.greyed and text:
         return f"*{text}*"
     return {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[cell.mark]

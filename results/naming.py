@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from results.table import Line, Table
+from results.table import Table
 
 NAMES = {
     "finetune": "Fine-tuning", "joint": "Joint", "lwf": "LwF", "ilt": "ILT", "mib": "MiB", "plop": "PLOP",
@@ -15,17 +15,17 @@ WORDS = ("finetune", "joint")  # names that are words of English too
 
 def as_in_papers(table: Table) -> Table:
     """The table with its methods named as papers do, in lines, title and notes: "mib-no_init" is "MiB-no_init"."""
-    names = NAMES | {line.label: _named(line) for line in table.lines}
+    names = NAMES | {line.label: named(line.method, line.label) for line in table.lines}
     texts = {key: tuple(_in_text(text, names) for text in getattr(table, key)) for key in ("caption", "notes", "below")}
-    lines = tuple(replace(line, label=_named(line)) for line in table.lines)
+    lines = tuple(replace(line, label=named(line.method, line.label)) for line in table.lines)
     return replace(table, title=_in_text(table.title, names), lines=lines, **texts)
 
 
-def _named(line: Line) -> str:
+def named(method: str, label: str) -> str:
     """The label of a line: its method's name as papers write it, and whatever follows it in the label."""
-    if line.method not in NAMES or not line.label.startswith(line.method):
-        return line.label
-    return NAMES[line.method] + line.label.removeprefix(line.method)
+    if method not in NAMES or not label.startswith(method):
+        return label
+    return NAMES[method] + label.removeprefix(method)
 
 
 def _in_text(text: str, names: Mapping[str, str]) -> str:

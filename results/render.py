@@ -1,16 +1,18 @@
 """The report: every table that the runs of a store give, in the formats asked for."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from protocols.errors import InputError, unknown
 from results.beside_published import published_table
 from results.comparison import comparison_table
 from results.cost import cost_table
 from results.explanation import explain as explained
-from results.files import write_csv, write_latex, write_markdown
+from results.files import write_csv, write_html, write_latex, write_markdown
 from results.groups import Group, distinct, group_runs
+from results.html import Section
 from results.measures import convention_named
 from results.schema import Run, read_runs
 from results.side_by_side import protocols_table, sets_of_protocols
@@ -18,8 +20,13 @@ from results.table import Table
 from results.tables import main_table, per_class_table, per_group_table, per_step_table
 from results.terminal import to_terminal
 
+if TYPE_CHECKING:
+    from results.figures.files import Drawn
+
+    Further = Callable[[Sequence[Group], Sequence[str]], Sequence[Sequence[Drawn]]]  # groups, formats -> of each group
+
 FIGURES = ("png", "pdf")
-FORMATS = ("terminal", "md", "csv", "latex", *FIGURES)
+FORMATS = ("terminal", "md", "csv", "latex", "html", *FIGURES)
 
 
 class Report(NamedTuple):
@@ -43,14 +50,16 @@ def report(
     runs: Collection[str] | None = None,
     compare: bool = False,
     explain: bool = False,
+    further: "Further | None" = None,
 ) -> Report:
     """Compare the runs of a store: tables and figures for every group of comparable runs.
 
     protocol, runs: only runs of that protocol, only those run ids. formats: of FORMATS; a terminal gets the main and
-    the per-step tables, files get all; FIGURES are drawn into a folder for each group. convention: of
-    `measures.CONVENTIONS`. out: the folder for files (default: `reports` in the store). compare: also a table of ours
-    beside published numbers. explain: the text says which runs are behind each row. Runs that cannot be read are
-    named at the end. InputError: nothing to report, or an unknown name.
+    the per-step tables, files get all; FIGURES are drawn into a folder for each group, figures-*, and HTML has them in
+    it. convention: of `measures.CONVENTIONS`. out: the folder for files (default: `reports` in the store). compare:
+    also a table of ours beside published numbers. explain: the text says which runs are behind each row. further: draws
+    more figures of each group, which are shown like the others, and written as PNG if in no other format. Runs that
+    cannot be read are named at the end. InputError: nothing to report, or an unknown name.
     """
     for name in formats:
         if name not in FORMATS:
@@ -67,44 +76,62 @@ def report(
         text = to_terminal(tables, width, color, problems)
     if explain:
         text = "\n".join([text] * bool(text) + [explained(groups)])
-    if set(formats) & {"csv", "md", "latex"}:
-        tables = all_tables(groups, convention, compare)
+    figures, figure_paths = _figures(groups, folder, formats, convention, further)
+    if set(formats) & {"csv", "md", "latex", "html"}:
+        of_groups = [group_tables(group, convention, compare) for group in groups]
+        across = across_tables(groups, convention)
+        tables = [*chain.from_iterable(of_groups), *across]
         paths += write_csv(tables, folder) if "csv" in formats else []
         paths += write_markdown(tables, folder, name, problems) if "md" in formats else []
         paths += write_latex(tables, folder, name) if "latex" in formats else []
-    paths += draw_figures(groups, folder, [name for name in formats if name in FIGURES], convention)
-    return Report(text, paths)
+        if "html" in formats:
+            sections = list(map(Section, groups, of_groups, figures))
+            paths.append(write_html(sections, across, folder, name, convention, problems))
+    return Report(text, paths + figure_paths)
 
 
 def short_tables(group: Group, convention: str = "default", compare: bool = False) -> list[Table]:
-    """The tables for a terminal: main, per step if there are several, and beside published numbers if asked for."""
+    """The tables for a terminal: main, per step if there are several, per group of classes where that says more, and
+    beside published numbers if asked for."""
     tables = [main_table(group.runs, convention)]
     steps = per_step_table(group.runs, convention) if len(group["step_classes"]) > 1 else None
     tables += [steps] if steps and steps.lines else []
+    groups = per_group_table(group.runs, convention)
+    tables += [groups] if groups else []
     return tables + ([published_table(group.runs, convention)] if compare else [])
 
 
-def all_tables(groups: Sequence[Group], convention: str = "default", compare: bool = False) -> list[Table]:
-    """Every table: those of each group, then those that set several protocols side by side."""
-    tables = []
-    for group in groups:
-        more = [
-            make(group.runs, convention) for make in (per_group_table, per_class_table, comparison_table, cost_table)
-        ]
-        tables += [*short_tables(group, convention, compare), *(table for table in more if table)]
-    return tables + [protocols_table(some, convention) for some in sets_of_protocols(groups)]
+def group_tables(group: Group, convention: str = "default", compare: bool = False) -> list[Table]:
+    """All tables of a group."""
+    more = [make(group.runs, convention) for make in (per_class_table, comparison_table, cost_table)]
+    return [*short_tables(group, convention, compare), *(table for table in more if table)]
 
 
-def draw_figures(groups: Sequence[Group], folder: Path, formats: Sequence[str], convention: str) -> list[Path]:
-    """Draw the figures of every group into a folder of its own, figures-*, and return the files' paths."""
-    if not formats:
-        return []
-    from results.figures import figures  # on use: it loads matplotlib
+def across_tables(groups: Sequence[Group], convention: str = "default") -> list[Table]:
+    """The tables that set several protocols side by side."""
+    return [protocols_table(some, convention) for some in sets_of_protocols(groups)]
 
-    folders = [folder / name for name in distinct(group.stem("figures", convention) for group in groups)]
-    return [
-        path for group, own in zip(groups, folders, strict=True) for path in figures(group, own, formats, convention)
-    ]
+
+def _figures(
+    groups: Sequence[Group], folder: Path, formats: Sequence[str], convention: str, further: "Further | None"
+) -> tuple[list[list["Drawn"]], list[Path]]:
+    """Each group's figures, drawn once, and the paths of those that are written, in a folder of the group's own."""
+    kinds = [name for name in formats if name in FIGURES]
+    own = [*kinds, "png"] if "html" in formats and "png" not in kinds else kinds
+    if not own and further is None:
+        return [[] for _ in groups], []
+    from results.figures import draw  # on use: it loads matplotlib
+    from results.figures.files import write_figures
+
+    more = further(groups, list(dict.fromkeys([*own, "png"]))) if further else [[] for _ in groups]
+    stems = distinct(group.stem("figures", convention) for group in groups)
+    drawn, paths = [], []
+    for group, others, stem in zip(groups, more, stems, strict=True):
+        measured = draw(group, own, convention) if own else []
+        drawn.append([*measured, *others])
+        paths += write_figures(measured, folder / stem, kinds)
+        paths += write_figures(others, folder / stem, kinds or ["png"])
+    return drawn, paths
 
 
 def _chosen(store: Path | str, protocol: str | None, runs: Collection[str] | None) -> tuple[list[Run], list[str]]:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from bench.commands.arguments import add_run_arguments, overrides
+from bench.commands.arguments import add_launcher_arguments, add_run_arguments, launcher, overrides
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -18,6 +18,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--convention", default="default", metavar="C", help="default, mib, plop, mbs or ssul")
     add_run_arguments(parser, methods=False)
+    add_launcher_arguments(parser)
     parser.set_defaults(execute=execute)
 
 
@@ -29,4 +30,4 @@ def execute(arguments: argparse.Namespace) -> int:
     chosen = [name.strip() for name in arguments.variants.split(",")] if arguments.variants else None
     listed = references(arguments.method, chosen)
     arguments.methods = ",".join(listed)
-    return launch_ablation(overrides(arguments), listed, arguments.convention)
+    return launch_ablation(overrides(arguments), listed, arguments.convention, launcher(arguments))

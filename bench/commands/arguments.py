@@ -42,6 +42,37 @@ def add_run_arguments(parser: argparse.ArgumentParser, methods: bool = True) -> 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
+def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what says where the runs go."""
+    parser.add_argument(
+        "--launcher",
+        choices=("joblib", "slurm", "submitit"),
+        metavar="L",
+        help="several runs at once: joblib (processes on this machine) or slurm (jobs of a cluster; submitit: the same "
+        "on this machine, to try it); default: one after the other. One run on several GPUs: torchrun; see "
+        "docs/several-devices.md",
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at once; default: one for each GPU, else cores / threads="
+    )
+
+
+def launcher(arguments: argparse.Namespace):
+    """The launcher that the arguments choose; overrides that start with hydra.launcher. are its options.
+
+    Raises InputError where it is not installed, and for options without one.
+    """
+    from bench.launchers import Launcher
+
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise InputError(f"--jobs {arguments.jobs}: give at least 1")
+    return Launcher(arguments.launcher, arguments.jobs, tuple(filter(_is_for_launcher, arguments.overrides)))
+
+
+def _is_for_launcher(override: str) -> bool:
+    return override.startswith("hydra.launcher.")
+
+
 def overrides(arguments: argparse.Namespace) -> list[str]:
     """The Hydra overrides that the arguments stand for.
 
@@ -66,7 +97,7 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
     ):
         if value is not None:
             given.append(f"{key}={','.join(map(quoted, _items(key, value)))}")
-    return given + list(arguments.overrides)
+    return given + [text for text in arguments.overrides if not _is_for_launcher(text)]
 
 
 def method_references(arguments: argparse.Namespace) -> list[str]:

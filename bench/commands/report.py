@@ -1,13 +1,13 @@
 """`bench report`: tables from the counts in a store. Loads no torch."""
 
 import argparse
-from pathlib import Path
+from functools import partial
 
 from protocols.errors import InputError
 
 FORMATS = (
     "terminal (default): the main tables; md, csv, latex: all tables, for notes, for other programs, and for papers; "
-    "png, pdf: figures"
+    "png, pdf: figures; html: all of it as one page that needs no other file"
 )
 
 
@@ -43,27 +43,28 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from results.render import FIGURES, report
+    from results.render import report
 
-    formats = arguments.format.split(",")
     if arguments.panels < 0:
         raise InputError(f"--panels {arguments.panels}: give how many images, 1 or more")
     made = report(
         arguments.store,
         arguments.protocol,
-        formats,
+        arguments.format.split(","),
         arguments.convention,
         arguments.out,
         compare=arguments.compare is not None,
         explain=arguments.explain,
+        further=_panels(arguments),
     )
     print(made)
-    if arguments.panels or arguments.images:
-        from bench.panels import write_panels  # loads torch
-
-        folder = Path(arguments.out or Path(arguments.store) / "reports")
-        kinds = [name for name in FIGURES if name in formats] or ["png"]
-        ids = arguments.images.split(",") if arguments.images else ()
-        for path in write_panels(arguments.store, arguments.protocol, folder, kinds, arguments.panels, ids):
-            print(f"written: {path}")
     return 0
+
+
+def _panels(arguments: argparse.Namespace):
+    """What draws the panels of groups of runs; None where none are asked for."""
+    if not arguments.panels and not arguments.images:
+        return None
+    from bench.panels import draw_groups  # loads torch
+
+    return partial(draw_groups, count=arguments.panels, ids=arguments.images.split(",") if arguments.images else ())

@@ -2,7 +2,13 @@
 
 import argparse
 
-from bench.commands.arguments import add_run_arguments, method_references, overrides
+from bench.commands.arguments import (
+    add_launcher_arguments,
+    add_run_arguments,
+    launcher,
+    method_references,
+    overrides,
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -13,6 +19,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "trained again; a killed command goes on where it was when it is given again.",
     )
     add_run_arguments(parser)
+    add_launcher_arguments(parser)
     parser.set_defaults(execute=execute)
 
 
@@ -21,4 +28,4 @@ def execute(arguments: argparse.Namespace) -> int:
     given = overrides(arguments)
     from bench.launch import launch
 
-    return launch(given, method_references(arguments))
+    return launch(given, method_references(arguments), launcher(arguments))

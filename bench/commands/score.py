@@ -8,7 +8,8 @@ from protocols.errors import InputError, unknown
 DESCRIPTION = """\
 Scores predictions from any code base. DIR holds a folder for each step of the protocol: step_00, step_01, ...
 (0, 00 and step0 are understood, too), and in each a PNG for every val image, named after it: 8 bits, palette or
-grey, values are class ids (0 background). What comes out is a run like every other, in the track `external`.
+grey, values are class ids (0 background). Joint training, all classes in one step, has one folder: joint. What
+comes out is a run like every other, in the track `external`.
 
 The engine evaluates its own runs on the shorter side resized to S pixels and the centre S x S (512 in the
 unified track): write such crops and give evaluation.size=S to be counted on the same pixels, or write maps of

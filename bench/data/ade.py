@@ -17,12 +17,27 @@ class AdeData(FolderData):
     name = label_space = "ade"
 
     def __init__(self, split: str, root: str | Path | None) -> None:
-        folder = find_root("ade", root, "images", ("ADEChallengeData2016",), "images and annotations")
-        images, masks = (folder / kind / FOLDERS[split] for kind in ("images", "annotations"))
-        for needed in (images, masks):
-            if not needed.is_dir():
-                raise InputError(f"the folder {needed} is missing: copy it from ADEChallengeData2016")
-        names = tuple(sorted(path.stem for path in images.glob("*.jpg")))
-        if not names:
-            raise InputError(f"{images} holds no .jpg files: copy them from ADEChallengeData2016")
-        super().__init__(split, names, images, masks)
+        folder = find_ade(root)
+        super().__init__(split, list_images(folder, split), *ade_folders(folder, split))
+
+
+def find_ade(root: str | Path | None) -> Path:
+    """The folder ADEChallengeData2016 at or in `root`. Raises InputError if there is none."""
+    return find_root("ade", root, "images", ("ADEChallengeData2016",), "images and annotations")
+
+
+def ade_folders(folder: Path, split: str) -> tuple[Path, Path]:
+    """The folders of the images and of the masks of a split."""
+    return folder / "images" / FOLDERS[split], folder / "annotations" / FOLDERS[split]
+
+
+def list_images(folder: Path, split: str) -> tuple[str, ...]:
+    """The names of the images of a split, sorted. Raises InputError: a folder is missing, or has no images."""
+    images, masks = ade_folders(folder, split)
+    for needed in (images, masks):
+        if not needed.is_dir():
+            raise InputError(f"the folder {needed} is missing: copy it from ADEChallengeData2016")
+    names = tuple(sorted(path.stem for path in images.glob("*.jpg")))
+    if not names:
+        raise InputError(f"{images} holds no .jpg files: copy them from ADEChallengeData2016")
+    return names

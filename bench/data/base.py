@@ -1,29 +1,18 @@
 """What every data set offers to the machine: images, masks of class ids, and a stamp."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from bench.data.pairs import Inspection
 from protocols import VOID, InputError, dataset, unknown
 
 SPLITS = ("train", "val")
 DATA = ("voc", "ade", "shapes")
-
-
-class Inspection(NamedTuple):
-    """What one pass over an image and its mask finds.
-
-    pixels: of every label value, int64 (256,). digest: sha256 of image and mask. turned: whether the image says that it
-    is to be shown turned or mirrored (EXIF), which is not done, since its mask cannot say so.
-    """
-
-    pixels: np.ndarray
-    digest: bytes
-    turned: bool = False
 
 
 class SegmentationData(ABC):
@@ -54,6 +43,15 @@ class SegmentationData(ABC):
 
         Raises InputError, naming the file, for a broken image, a broken mask, or sizes that differ.
         """
+
+    def inspections(self, processes: int | None = None) -> Iterator[Inspection | InputError]:
+        """`inspect` of every image in order; what it raises comes as a value. processes: that may take part, where
+        there is work for several; default: one for each CPU."""
+        for index in range(len(self)):
+            try:
+                yield self.inspect(index)
+            except InputError as fault:
+                yield fault
 
     @abstractmethod
     def fingerprint(self) -> str:

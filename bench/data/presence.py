@@ -1,16 +1,14 @@
 """Which classes each image holds: one pass over the masks, which also finds what is broken; kept in a
 file."""
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
-from bench.data.base import Inspection, SegmentationData, known_labels, stamp
+from bench.data.base import SegmentationData, known_labels, stamp
 from bench.progress import announce
 from protocols import VOID, InputError, dataset
 from protocols.files import replacing
@@ -28,37 +26,60 @@ class Presence:
     digest: str
 
 
+class UnknownLabel(InputError):
+    """A mask with a label that is no class id."""
+
+
 def presence(
-    data: SegmentationData, cache_dir: str | Path, progress: Callable[[int, int], None] | None = None
+    data: SegmentationData,
+    cache_dir: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+    processes: int | None = None,
 ) -> Presence:
     """Presence matrix and digest of a data set, from `cache_dir` if they are there for these very files.
 
-    progress: called with (images done, images in all) during the pass. Raises InputError, naming the file,
-    for an image or mask that is broken, sizes that differ, a label that is no class id, and a cache that
-    cannot be written.
+    progress: called with (images done, images in all) during the pass. processes: that read the files; default:
+    one for each CPU. Raises InputError, naming the file, for an image or mask that is broken, sizes that differ,
+    a label that is no class id, and a cache that cannot be written.
     """
     fingerprint = data.fingerprint()
-    path = Path(cache_dir) / f"presence-{data.name}-{data.split}-{stamp(FORMAT, fingerprint)[:16]}.npz"
-    n_classes = len(dataset(data.label_space).class_names) - 1
-    found = _read(path, fingerprint, (len(data), n_classes + 1))
+    path = _path(data, cache_dir, fingerprint)
+    found = _read(path, fingerprint, (len(data), _columns(data)))
     if found is None:
-        found = _inspect(data, n_classes, progress)
+        found = read_presence(data, _refuse, progress, processes)
         _write(path, fingerprint, found)
     return found
 
 
-def _inspect(data: SegmentationData, n_classes: int, progress: Callable[[int, int], None] | None) -> Presence:
+def keep_presence(data: SegmentationData, cache_dir: str | Path, found: Presence) -> None:
+    """Puts what `read_presence` found, without faults, where `presence` looks for it. InputError: it cannot be
+    written."""
+    fingerprint = data.fingerprint()
+    _write(_path(data, cache_dir, fingerprint), fingerprint, found)
+
+
+def read_presence(
+    data: SegmentationData,
+    on_fault: Callable[[int, InputError], None],
+    progress: Callable[[int, int], None] | None = None,
+    processes: int | None = None,
+) -> Presence:
+    """One pass over all files. on_fault: called with an index and what is wrong with that image or its mask; if it
+    returns, the pass goes on, and neither that row of the matrix nor the digest means anything."""
     known = known_labels(data.label_space)
-    matrix = np.zeros((len(data), n_classes + 1), dtype=bool)
+    matrix = np.zeros((len(data), _columns(data)), dtype=bool)
     digest = sha256(f"{data.name} {data.split}\n".encode())
-    turned = []
-    for index, (pixels, content, is_turned) in enumerate(_inspections(data)):
-        strange = np.flatnonzero((pixels > 0) & ~known)
-        if strange.size:
-            raise InputError(_unknown_label(data, index, int(strange[0]), n_classes, bool(known[VOID])))
-        matrix[index] = pixels[: n_classes + 1] > 0
-        digest.update(f"{data.ids[index]}\n".encode() + content)
-        turned += [data.ids[index]] * is_turned
+    turned: list[str] = []
+    for index, found in enumerate(data.inspections(processes)):
+        if isinstance(found, InputError):
+            on_fault(index, found)
+        else:
+            strange = np.flatnonzero((found.pixels > 0) & ~known)
+            if strange.size:
+                on_fault(index, UnknownLabel(_unknown_label(data, index, int(strange[0]), bool(known[VOID]))))
+            matrix[index] = found.pixels[: matrix.shape[1]] > 0
+            digest.update(f"{data.ids[index]}\n".encode() + found.digest)
+            turned += [data.ids[index]] * found.turned
         if progress is not None:
             progress(index + 1, len(data))
     if turned:
@@ -69,15 +90,20 @@ def _inspect(data: SegmentationData, n_classes: int, progress: Callable[[int, in
     return Presence(matrix, digest.hexdigest())
 
 
-def _inspections(data: SegmentationData) -> Iterator[Inspection]:
-    yield data.inspect(0)  # alone first: rendered data are made at this call, once
-    # Threads: reading files, decoding and hashing all release the interpreter lock.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(data.inspect, range(1, len(data)))
+def _refuse(index: int, fault: InputError) -> None:
+    raise fault
 
 
-def _unknown_label(data: SegmentationData, index: int, label: int, n_classes: int, has_void: bool) -> str:
-    known = f"0 to {n_classes}" + (f" and {VOID} (void)" if has_void else "")
+def _columns(data: SegmentationData) -> int:
+    return len(dataset(data.label_space).class_names)
+
+
+def _path(data: SegmentationData, cache_dir: str | Path, fingerprint: str) -> Path:
+    return Path(cache_dir) / f"presence-{data.name}-{data.split}-{stamp(FORMAT, fingerprint)[:16]}.npz"
+
+
+def _unknown_label(data: SegmentationData, index: int, label: int, has_void: bool) -> str:
+    known = f"0 to {_columns(data) - 1}" + (f" and {VOID} (void)" if has_void else "")
     return (
         f"{data.describe(index)} holds the unknown label {label}: labels of {data.label_space} are {known}; "
         "replace that mask"

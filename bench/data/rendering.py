@@ -40,7 +40,34 @@ def ring(x: Array, y: Array) -> Array:
     return np.abs(np.sqrt(x * x + y * y) - 0.72) - 0.28
 
 
+def dome(x: Array, y: Array) -> Array:
+    """The upper half of a disc."""
+    return np.maximum(np.sqrt(x * x + (y - 0.45) * (y - 0.45)) - 1.0, y - 0.45)
+
+
 SHAPES: tuple[Field, ...] = (disc, square, triangle, cross, ring)
+
+
+# Outlines: the same for what fills the frame, all of it or all below its own centre; the radius is one image side.
+
+
+def everywhere(x: Array, y: Array) -> Array:
+    return -1.0 - 0.0 * (x + y)
+
+
+def level(x: Array, y: Array) -> Array:
+    return -y
+
+
+def rolling(x: Array, y: Array) -> Array:
+    x = 1.7 * x - np.floor(1.7 * x)
+    return -y - 0.48 * x * (1.0 - x)
+
+
+def stepped(x: Array, y: Array) -> Array:
+    """A skyline: blocks a fifth of the image wide, of five heights."""
+    block = np.floor(5.0 * x) * 0.4
+    return -y - 0.25 * (block - np.floor(block))
 
 
 # Textures: coordinates in periods -> share of the second tone, 0 to 1.
@@ -62,6 +89,16 @@ def checks(x: Array, y: Array) -> Array:
 def dots(x: Array, y: Array) -> Array:
     x, y = x - np.floor(x) - 0.5, y - np.floor(y) - 0.5
     return np.clip(0.5 - 5.0 * (np.sqrt(x * x + y * y) - 0.31), 0.0, 1.0)
+
+
+def grid(x: Array, y: Array) -> Array:
+    """Thin lines both ways."""
+    x, y = np.abs(x - np.floor(x) - 0.5), np.abs(y - np.floor(y) - 0.5)
+    return np.clip(0.5 - 5.0 * (0.36 - np.maximum(x, y)), 0.0, 1.0)
+
+
+def zigzag(x: Array, y: Array) -> Array:
+    return _band(x + np.abs(y - np.floor(y) - 0.5))
 
 
 TEXTURES: tuple[Field, ...] = (plain, stripes, checks, dots)

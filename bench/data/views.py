@@ -98,6 +98,23 @@ def random_stream(*key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
 
 
+class Share(NamedTuple):
+    """What one process of a run takes of every batch: neighbours from each of its equal parts (those of
+    `train.accumulate`), as many as any other process."""
+
+    rank: int = 0
+    world: int = 1
+    parts: int = 1
+
+    def of(self, batch: list) -> list:
+        """The share of a batch whose length `parts * world` divides."""
+        if self.world == 1:
+            return batch
+        size = len(batch) // (self.parts * self.world)
+        starts = ((part * self.world + self.rank) * size for part in range(self.parts))
+        return [item for start in starts for item in batch[start : start + size]]
+
+
 def make_loader(
     view: StepView,
     transform: TrainTransform | ResizedCropTransform,
@@ -107,13 +124,14 @@ def make_loader(
     iterations: int,
     workers: int,
     pin_memory: bool = False,
+    share: Share = Share(),  # noqa: B008 (immutable)
 ) -> "Batches":
     """Training batches number first_iteration, ..., iterations - 1 of a step that has `iterations` of them.
 
     workers: processes that make batches ahead; 0 makes each in this process when asked for it. An InputError
-    (a broken file) reaches the caller as it is, from either.
+    (a broken file) reaches the caller as it is, from either. share: what of every batch is made.
     """
-    source = _TrainSource(BatchPlan(view, seed, batch), transform)
+    source = _TrainSource(BatchPlan(view, seed, batch), transform, share)
     return Batches(source, range(first_iteration, iterations), workers, pin_memory)
 
 
@@ -179,12 +197,12 @@ class _Source(ABC):
 
 
 class _TrainSource(_Source):
-    def __init__(self, plan: BatchPlan, transform: TrainTransform | ResizedCropTransform) -> None:
-        self.data, self._plan, self._transform = plan.view.data, plan, transform
+    def __init__(self, plan: BatchPlan, transform: TrainTransform | ResizedCropTransform, share: Share) -> None:
+        self.data, self._plan, self._transform, self._share = plan.view.data, plan, transform, share
 
     def pairs(self, number: int) -> Iterator[tuple[Tensor, Tensor, str]]:
         view = self._plan.view
-        for epoch, index in self._plan[number]:
+        for epoch, index in self._share.of(self._plan[number]):
             name = self.data.ids[index]
             generator = random_stream(self._plan.seed, view.digest, epoch, name)
             yield *self._transform(*self.data.load(index), view.table, generator), name

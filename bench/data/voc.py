@@ -8,7 +8,8 @@ from protocols import InputError
 from protocols.files import read_bytes
 
 LISTS = {"train": "train_aug.txt", "val": "val.txt"}
-MASKS = "SegmentationClassAug"
+IMAGES, MASKS = "JPEGImages", "SegmentationClassAug"
+INSIDE = ("VOC2012", "VOCdevkit/VOC2012")  # folders in which VOC is found, too
 LIST_BYTES = 2**26  # a million images; VOC has ten thousand
 
 
@@ -21,16 +22,30 @@ class VocData(FolderData):
     name = label_space = "voc"
 
     def __init__(self, split: str, root: str | Path | None) -> None:
-        needs = f"JPEGImages, {MASKS} and ImageSets"
-        folder = find_root("voc", root, "JPEGImages", ("VOC2012", "VOCdevkit/VOC2012"), needs)
+        folder = find_voc(root)
         if not (folder / MASKS).is_dir():
-            raise InputError(f"{folder} holds no {MASKS}: add that folder, the masks of VOC and SBD merged")
-        super().__init__(split, _read_list(folder, LISTS[split]), folder / "JPEGImages", folder / MASKS)
+            raise InputError(
+                f"{folder} holds no {MASKS}, the masks of VOC and SBD merged: "
+                f"`bench data get voc data.root={folder}` adds it"
+            )
+        super().__init__(split, read_list(folder, LISTS[split]), folder / IMAGES, folder / MASKS)
 
 
-def _read_list(folder: Path, file: str) -> tuple[str, ...]:
-    """Image names of a list: one a line, plain or as paths of image and mask."""
-    places = [folder / "ImageSets" / "Segmentation" / file, folder / "ImageSets" / file]
+def find_voc(root: str | Path | None) -> Path:
+    """The folder VOC2012 at or in `root`. Raises InputError if there is none."""
+    needs = f"{IMAGES}, {MASKS} and ImageSets"
+    return find_root("voc", root, IMAGES, INSIDE, needs)
+
+
+def list_places(folder: Path, file: str) -> tuple[Path, Path]:
+    """Where a list of images may lie, the usual place first."""
+    return folder / "ImageSets" / "Segmentation" / file, folder / "ImageSets" / file
+
+
+def read_list(folder: Path, file: str) -> tuple[str, ...]:
+    """Image names of a list: one a line, plain or as paths of image and mask. Raises InputError: there is no such list,
+    it is empty, or names an image twice."""
+    places = list_places(folder, file)
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise InputError(f"the list {file} is missing: put it at {places[0]}")

@@ -27,10 +27,11 @@ from methods.lbd.network import LbdNetwork, LbdOutput
 from methods.lbd.prototypes import lpd_loss
 from methods.mbs import patch_labels, patch_weights, selective_pseudo_labels
 from methods.nn.clip import DenseClip
+from methods.nn.image_size import at_image_size
 from methods.nn.losses import label_guided_distillation, unbiased_cross_entropy, unbiased_distillation
 from methods.nn.mbs_losses import weighted_squares
-from methods.nn.network import upsample
 from methods.nn.precision import full_precision
+from methods.nn.whole_batch import mean_over_images
 from methods.published import MBS_TRAINING, Published
 from protocols.protocol import VOID, Step
 
@@ -148,47 +149,48 @@ class Lbd(Method):
             with torch.no_grad():
                 old = self.teacher(batch.images)
         with full_precision(batch.images):
-            size = batch.labels.shape[1:]
-            logits = upsample(new.logits.float(), size)  # (B, K, H, W)
             if old is None:
-                labels, terms = batch.labels, {"ce": cross_entropy(logits, batch.labels)}
+                labels = batch.labels
+                terms = {"ce": at_image_size(_cross_entropy, labels, new.logits)}
             else:
-                old_logits = upsample(old.logits.float(), size)  # (B, K_old, H, W)
-                labels = selective_pseudo_labels(old_logits, batch.labels, config.threshold)
-                if config.kd == "mbs":
-                    terms = self._keep_as_mbs(new, old, logits, old_logits, batch.labels, labels)
-                else:
-                    terms = self._keep_as_mib(logits, old_logits, batch.labels)
+                labels, ce, od = at_image_size(self._outputs, batch.labels, new.logits, old.logits)
+                features = self._features(new, old, labels) if config.kd == "mbs" else {}
+                terms = {"ce": ce, **features, "od": od}
             terms |= self._disentangle(new, labels, n_old - 1)
         return terms
 
     def end_step(self, step: Step, loader: Iterable[Batch]) -> None:
         self.network.keep_prototypes()
 
-    def _keep_as_mbs(
-        self, new: LbdOutput, old: LbdOutput, logits: Tensor, old_logits: Tensor, labels: Tensor, known: Tensor
-    ) -> dict[str, Term]:
-        """MBS's terms: selective pseudo-labels `known`, features and outputs distilled."""
+    def _outputs(self, labels: Tensor, logits: Tensor, old_logits: Tensor) -> tuple[Tensor, Term, Term]:
+        """MBS's pseudo-labels (B, H, W) of a few images, cross-entropy and output distillation: MBS's on those labels,
+        or MiB's on the labels as they are (`kd`). labels (B, H, W) of the step, logits (B, K, H, W), the teacher's
+        (B, n_old, H, W)."""
+        config, n_old = self.config, self.step.n_old_slots
+        known = selective_pseudo_labels(old_logits, labels, config.threshold)
+        if config.kd == "mbs":
+            ce = cross_entropy(logits, known)
+            od = label_guided_distillation(logits, old_logits, labels)
+        else:
+            ce = Term(unbiased_cross_entropy(logits, labels, n_old).sum(), (labels != VOID).sum())
+            od = unbiased_distillation(logits, old_logits)
+        return known, ce, Term.mean_over(len(labels), od, config.od)
+
+    def _features(self, new: LbdOutput, old: LbdOutput, known: Tensor) -> dict[str, Term]:
+        """MBS's distillation of patches and class tokens. known (B, H, W): pseudo-labels."""
         config = self.config
         weights = patch_weights(old.logits, patch_labels(known, old.logits.shape[2:]), self.step.n_old_slots).flatten(1)
         width = new.decoded.shape[2]
         unit = width**0.5 if new.decoded_classes is None else 1.0  # unit features to entries of about one
         patches = Term(*weighted_squares(new.decoded * unit, old.decoded * unit, weights), config.fd)
-        terms = {"ce": cross_entropy(logits, known), "patches": patches}
+        terms = {"patches": patches}
         if new.decoded_classes is not None:
             bank = 0 if config.bg_bank == "reinit" else len(old.backgrounds)  # how much of it is still the same
             ours = torch.cat([new.decoded_classes[:, :bank], new.decoded_classes[:, len(new.backgrounds) :]], dim=1)
             theirs = torch.cat([old.decoded_classes[:, :bank], old.decoded_classes[:, len(old.backgrounds) :]], dim=1)
             distance = F.mse_loss(ours[:, : theirs.shape[1]].float(), theirs.float())
             terms["classes"] = Term.mean_of(distance, config.fd)
-        terms["od"] = Term.mean_of(label_guided_distillation(logits, old_logits, labels), config.od)
         return terms
-
-    def _keep_as_mib(self, logits: Tensor, old_logits: Tensor, labels: Tensor) -> dict[str, Term]:
-        """MiB's terms: unbiased cross-entropy on the labels as they are, and unbiased distillation."""
-        losses = unbiased_cross_entropy(logits, labels, self.step.n_old_slots)
-        ce = Term(losses.sum(), (labels != VOID).sum())
-        return {"ce": ce, "od": Term.mean_of(unbiased_distillation(logits, old_logits), self.config.od)}
 
     def _disentangle(self, new: LbdOutput, labels: Tensor, n_old: int) -> dict[str, Term]:
         """The terms of LPD and MMBD. labels (B, H, W) after pseudo-labelling; n_old foreground classes."""
@@ -201,7 +203,7 @@ class Lbd(Method):
             features, classes, backgrounds = new.patches, new.prototypes, new.backgrounds
             if config.mmbd_on == "decoded":
                 features = F.normalize(new.decoded.float(), dim=2)
-                anchors = F.normalize(new.decoded_classes.float().mean(dim=0), dim=1)
+                anchors = F.normalize(mean_over_images(new.decoded_classes.float()), dim=1)
                 backgrounds, classes = anchors.split([len(backgrounds), len(classes)])
             patches = patch_labels(labels, new.logits.shape[2:]).flatten(1)
             parts = separation(features, patches, classes, backgrounds, n_old, self.network.temperature)
@@ -227,6 +229,10 @@ class Lbd(Method):
             if images >= KMEANS_IMAGES:
                 break
         return torch.cat(found)
+
+
+def _cross_entropy(labels: Tensor, logits: Tensor) -> Term:
+    return cross_entropy(logits, labels)
 
 
 def _choose_trained(clip: DenseClip, config: LbdConfig) -> None:

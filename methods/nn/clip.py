@@ -274,6 +274,7 @@ class ClipSize:
     published: Callable[[], Path]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    unreadable: Callable[[Sequence[str]], str | None] = lambda texts: None  # why it cannot read some text
 
     def build(self, image_size: int, initial: Path | None) -> DenseClip:
         return DenseClip(self, image_size, initial)
@@ -291,6 +292,7 @@ def clip_size(name: str) -> ClipSize:
             published=weights.packaged(tiny_clip.FILE),
             mean=tiny_clip.MEAN,
             std=tiny_clip.STD,
+            unreadable=tiny_clip.unreadable,
         )
     kind, _, chosen = name.partition(":")
     if kind != "clip" or name == "clip:":

@@ -6,6 +6,7 @@ configuration, repeat its calls of `grow`, then `load_state_dict`.
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -99,6 +100,11 @@ def sibling(name: str, wanted: str | None) -> str:
     """The network of the family `wanted` that stands on the same image tower as `name`: `clip-tiny` for
     `segmenter-tiny`. Networks without such a sibling, and wanted=None, give the name back."""
     return CLIP_SIBLINGS.get(name, name) if wanted == "clip" else name
+
+
+def unreadable(name: str, texts: Sequence[str]) -> str | None:
+    """Why a network that reads texts cannot read these; None if it can, and for networks that read none."""
+    return _size(name).unreadable(texts) if family(name) == "clip" else None
 
 
 def build(config: NetworkConfig) -> "Network | DenseClip":

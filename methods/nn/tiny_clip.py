@@ -47,18 +47,27 @@ def vocabulary() -> dict[str, int]:
     return {word: row for row, word in enumerate(words, 1)}
 
 
+def unreadable(texts: Sequence[str]) -> str | None:
+    """Why some of the texts cannot be read: the words that the vocabulary lacks; None where there are none."""
+    strange = list(dict.fromkeys(word for text in texts for word in _words(text) if word not in vocabulary()))
+    if not strange:
+        return None
+    others = f" nor {len(strange) - 1} others" if strange[1:] else ""
+    return (
+        f"the tiny CLIP has no word {strange[0]!r}{others}: it knows VOC's class names and its templates; use a voc "
+        "protocol, or another network"
+    )
+
+
 def tokenise(texts: Sequence[str]) -> Tensor:
     """Texts -> token rows, int64 (n, CONTEXT_LENGTH). Raises InputError for a word that the vocabulary lacks."""
     rows = torch.zeros(len(texts), CONTEXT_LENGTH, dtype=torch.int64)
     start = len(vocabulary()) + 1
     for row, text in zip(rows, texts, strict=True):
+        reason = unreadable([text])
+        if reason is not None:
+            raise InputError(reason)
         words = _words(text)
-        strange = [word for word in words if word not in vocabulary()]
-        if strange:
-            raise InputError(
-                f"the tiny CLIP has no word {strange[0]!r}: it knows VOC's class names and its templates; use a voc "
-                "protocol, or another network"
-            )
         if len(words) + 2 > CONTEXT_LENGTH:
             raise InputError(f"{text!r} is too long for the tiny CLIP: at most {CONTEXT_LENGTH - 2} words")
         tokens = [start, *(vocabulary()[word] for word in words), start + 1]  # the end has the highest row

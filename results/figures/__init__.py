@@ -5,14 +5,13 @@ hold the figures. Loads matplotlib, so this package is imported where figures ar
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from protocols.errors import unknown
 from results.cost import hardware
 from results.figures.classes import forgetting_bars, heat_maps
-from results.figures.files import paper, write_figure
+from results.figures.files import Drawn, paper, rendered
 from results.figures.scatter import cost, stability_plasticity
 from results.figures.series import series_of
 from results.figures.steps import over_steps
@@ -20,15 +19,16 @@ from results.groups import Group, class_ranges
 from results.notes import notes
 
 FORMATS = ("png", "pdf")
+BAND = "Band: one standard deviation over seeds."
 
 
-def figures(group: Group, folder: Path, formats: Sequence[str] = FORMATS, convention: str = "default") -> list[Path]:
-    """Draw the group's figures into `folder` and return the files written, NAME.FORMAT.
+def draw(group: Group, formats: Sequence[str] = FORMATS, convention: str = "default") -> list[Drawn]:
+    """The group's figures in the formats given.
 
     Names: miou, miou-old, miou-new, heat-map, forgetting, stability-plasticity, background-swallow, old-to-new and
     cost, less those that the runs have nothing for; a group whose runs learn all classes at once has none over
     steps. Each file says in its metadata what it shows (title and notes of the tables); equal runs give equal
-    bytes. InputError: an unknown format or convention, or the folder cannot be written.
+    bytes. InputError: an unknown format or convention.
     """
     for name in formats:
         if name not in FORMATS:
@@ -36,26 +36,62 @@ def figures(group: Group, folder: Path, formats: Sequence[str] = FORMATS, conven
     said = notes(group, convention)
     with paper():
         return [
-            path
-            for name, figure in _drawn(group, convention)
-            for path in write_figure(figure, name, folder, formats, group.title, said)
+            rendered(figure, name, says, formats, group.title, said)
+            for name, says, figure in _figures(group, convention)
         ]
 
 
-def _drawn(group: Group, convention: str) -> Iterator[tuple[str, Figure]]:
+def _figures(group: Group, convention: str) -> Iterator[tuple[str, str, Figure]]:
+    """Name, what it says, and figure, of those that there is something for."""
     series, ids = series_of(group, convention), class_ranges(group, convention)
     machines = {machine for run in group.runs for machine in hardware(run)}
     made = (
-        ("miou", over_steps(series, "all", "mIoU, all classes seen (%)")),
-        ("miou-old", over_steps(series, "old", f"mIoU old {ids['old']} (%)")),
-        ("miou-new", over_steps(series, "new", "mIoU, new classes so far (%)")),
-        ("heat-map", heat_maps(series, group)),
-        ("forgetting", forgetting_bars(series, group)),
-        ("stability-plasticity", stability_plasticity(series, f"old {ids['old']}")),
-        ("background-swallow", over_steps(series, "swallow", "background swallow (%)")),
-        ("old-to-new", over_steps(series, "confusion", "old-to-new confusion (%)")),
-        ("cost", cost(series, f"all {ids['all']}", len(machines))),
+        (
+            "miou",
+            f"mIoU over all classes seen, after every step. {BAND}",
+            over_steps(series, "all", "mIoU, all classes seen (%)"),
+        ),
+        (
+            "miou-old",
+            f"How the classes of step 0 ({ids['old']}) are forgotten. {BAND}",
+            over_steps(series, "old", f"mIoU old {ids['old']} (%)"),
+        ),
+        (
+            "miou-new",
+            f"mIoU over the classes learned after step 0 so far. {BAND}",
+            over_steps(series, "new", "mIoU, new classes so far (%)"),
+        ),
+        (
+            "heat-map",
+            "IoU of every class after every step, mean over seeds. Blank: not learned yet, or nothing to measure.",
+            heat_maps(series, group),
+        ),
+        (
+            "forgetting",
+            "Forgetting of every class: its best earlier IoU minus the last. Whisker: one standard deviation.",
+            forgetting_bars(series, group),
+        ),
+        (
+            "stability-plasticity",
+            "What is kept against what is learned: top right is best. Small points: seeds.",
+            stability_plasticity(series, f"old {ids['old']}"),
+        ),
+        (
+            "background-swallow",
+            f"Share of the old classes' pixels predicted as background. {BAND}",
+            over_steps(series, "swallow", "background swallow (%)"),
+        ),
+        (
+            "old-to-new",
+            f"Share of the old classes' pixels predicted as classes learned later. {BAND}",
+            over_steps(series, "confusion", "old-to-new confusion (%)"),
+        ),
+        (
+            "cost",
+            "Time of training against what it reached: top left is best. Small points: seeds.",
+            cost(series, f"all {ids['all']}", len(machines)),
+        ),
     )
-    for name, figure in made:
+    for name, says, figure in made:
         if figure is not None:
-            yield name, figure
+            yield name, says, figure

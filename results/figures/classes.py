@@ -14,6 +14,7 @@ from results.groups import Group, id_ranges
 
 LINE = 1.2 * FONT * POINT  # inches from one class name to the next
 WIDEST_ROW = 7  # heat maps side by side
+LONGEST_NAME = 24  # characters of a class name on an axis
 MOST_BARS = 8  # panels of bars below each other
 
 
@@ -62,6 +63,7 @@ def heat_maps(series: Sequence[Series], group: Group) -> Figure | None:
 def forgetting_bars(series: Sequence[Series], group: Group) -> Figure | None:
     """Forgetting of every foreground class learned before the last step: a panel of bars for each method.
 
+    Classes stand in the order learned; where they are too many to be named, lines part those of different steps.
     Mean over seeds, with a whisker of one standard deviation either side. None where there is no forgetting.
     """
     drawn = [one for one in series if not np.isnan(one.forgetting).all()]
@@ -82,6 +84,8 @@ def forgetting_bars(series: Sequence[Series], group: Group) -> Figure | None:
         mean, std = over_seeds(one.forgetting[:, :n_classes])
         axes.bar(slots, mean, yerr=std, color=one.look.color, width=0.8, error_kw=whisker)
         axes.axhline(0, color="black", linewidth=0.6)
+        for edge in _step_edges(group, slots) if n_classes > NAMED_CLASSES else ():
+            axes.axvline(edge, color="#888888", linewidth=0.4, linestyle=":", zorder=0.5)
         axes.set_title(one.label, loc="left", pad=1.5)
         axes.spines["bottom"].set_visible(False)
         axes.tick_params(axis="x", length=0, rotation=90)
@@ -101,7 +105,8 @@ def _class_ticks(group: Group, slots: range, room: float) -> tuple[list[float], 
     """
     run = group.runs[0]
     if len(slots) <= NAMED_CLASSES:
-        return list(slots), [group["class_names"][run.slot_ids[slot]] for slot in slots]
+        names = (group["class_names"][run.slot_ids[slot]] for slot in slots)
+        return list(slots), [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
     places: list[float] = []
     labels = []
     for step in range(run.n_steps):
@@ -111,6 +116,12 @@ def _class_ticks(group: Group, slots: range, room: float) -> tuple[list[float], 
             places.append(middle)
             labels.append(id_ranges(run.slot_ids[list(members)].tolist()))
     return places, labels
+
+
+def _step_edges(group: Group, slots: range) -> list[float]:
+    """Where the classes of one step end and those of the next begin, on an axis over slots."""
+    ends = [group.runs[0].n_slots(step) - 0.5 for step in range(group.runs[0].n_steps - 1)]
+    return [end for end in ends if end < slots[-1]]
 
 
 def _whole_numbers(n: int, most: int) -> list[int]:

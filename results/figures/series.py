@@ -8,13 +8,14 @@ import numpy as np
 from results.cost import training_seconds
 from results.figures.looks import Look, looks
 from results.groups import Group, rows_of
+from results.naming import named
 from results.scores import Curves, class_forgetting, class_ious, curves, score
 from results.statistics import summary
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One method (one row of the tables) over its seeds; percent, NaN where there is nothing.
+    """One method (one row of the tables), named as in papers, over its seeds; percent, NaN where there is nothing.
 
     curves: by field of `scores.Curves`, (seeds, S). class_ious (seeds, S, T): by slot. forgetting (seeds, T - 1):
     by foreground slot. plasticity (seeds,). seconds (seeds,): `cost.training_seconds`.
@@ -45,7 +46,7 @@ def series_of(group: Group, convention: str = "default") -> list[Series]:
     rows = rows_of(group)
     return [
         Series(
-            label=row.label,
+            label=named(row["method"], row.label),
             look=look,
             joint=row.joint,
             curves=_stacked([curves(run, convention) for run in row.used]),

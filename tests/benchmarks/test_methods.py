@@ -1,10 +1,4 @@
-"""What a training step of each method costs beside its parts: one teacher forward, one student forward and backward.
-
-Both are timed in turns in one process, and their medians compared, so that other load on the machine hits both.
-"""
-
-import statistics
-import time
+"""What a training step of each method costs beside its parts: one teacher forward, one student forward and backward."""
 
 import pytest
 import torch
@@ -14,7 +8,7 @@ from bench.contract import Trial
 from bench.train import loss_values
 from methods.base import Batch, cross_entropy
 
-BATCH, ROUNDS = 16, 15
+BATCH = 16
 PAIRS = [
     (name, backbone) for name in methods.names() if name != "joint" for backbone in methods.get(name).method.backbones
 ]
@@ -29,7 +23,7 @@ def batch(trial: Trial) -> Batch:
 
 @pytest.mark.benchmark(group="training step of an increment, 16 x 64 x 64")
 @pytest.mark.parametrize(("name", "backbone"), PAIRS)
-def test_a_training_step_beside_its_parts(benchmark, capsys, name, backbone):
+def test_a_training_step_beside_its_parts(beside, name, backbone):
     trial = Trial(methods.get(name), backbone)
     method = trial.trained(0)
     trial.enter(method, 1).to(memory_format=torch.channels_last)
@@ -46,15 +40,4 @@ def test_a_training_step_beside_its_parts(benchmark, capsys, name, backbone):
         cross_entropy(method.logits(data.images), data.labels).value.backward()
         method.zero_grad(set_to_none=True)
 
-    times: dict = {step: [], parts: []}
-    for _ in range(ROUNDS + 2 if benchmark.enabled else 3):  # without timing it only has to work
-        for run in (step, parts):
-            started = time.perf_counter()
-            run()
-            times[run].append(time.perf_counter() - started)
-    whole, bare = (statistics.median(times[run][2:]) for run in (step, parts))  # the first two warm up
-    benchmark.extra_info["ratio to its parts"] = round(whole / bare, 3)
-    with capsys.disabled():
-        figures = f"{1e3 * whole:.1f} ms, its parts {1e3 * bare:.1f} ms, ratio {whole / bare:.2f}"
-        print(f"\n{name} on {backbone}-tiny: {figures}")
-    benchmark.pedantic(step, rounds=3, warmup_rounds=1)
+    beside(f"{name} on {backbone}-tiny, beside its forwards and backward", step, parts)

@@ -34,6 +34,21 @@ class NotFinite(Sound):
         return {"ce": loss}  # 0/0 on a batch without labels
 
 
+class MeanOfMeans(Sound):
+    """Divides by the labelled pixels itself."""
+
+    def forward(self, batch):
+        return {"ce": super().forward(batch)["ce"].value}
+
+
+class Moody(Sound):
+    """Has a term where there are labels."""
+
+    def forward(self, batch):
+        terms = super().forward(batch)
+        return terms | ({"extra": terms["ce"]} if (batch.labels != 255).any() else {})
+
+
 class OutOfRange(Sound):
     def predict(self, batch):
         return super().predict(batch) + 1
@@ -110,6 +125,8 @@ class Drawing(Sound):
         (Sound, set()),
         (InPlace, {"batch_untouched"}),
         (NotFinite, {"void_batch"}),
+        (MeanOfMeans, {"halves"}),
+        (Moody, {"void_batch"}),
         (OutOfRange, {"predictions"}),
         (Detached, {"losses", "gradient"}),
         (Hidden, {"round_trip"}),

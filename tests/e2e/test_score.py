@@ -50,6 +50,23 @@ def test_scoring_the_predictions_of_a_run_gives_its_counts_bit_for_bit(bench, tm
     assert (stored[["tp", "fp", "fn"]] == cells(own)[["tp", "fp", "fn"]]).all(axis=None)
 
 
+def test_joint_training_has_one_folder_and_is_an_upper_bound(bench, tmp_path):
+    maps = dump(bench, tmp_path, methods="joint")
+    assert [path.name for path in maps.iterdir()] == ["joint"]
+    code, out, _ = bench("score", "maps", "--protocol", "voc_10-5", *SHAPES, "--name", "theirs", "store=scored")
+    assert code == 0 and "theirs: all classes learned in one step, an upper bound" in out
+    own, scored = only_run(tmp_path / "runs"), only_run(tmp_path / "scored")
+    assert scored.manifest["single_step"] and not scored.missing_steps
+    assert (scored.path / "counts.npz").read_bytes() == (own.path / "counts.npz").read_bytes()
+
+    (maps / "joint").rename(maps / "step_02")
+    code, _, err = bench("score", "maps", "--protocol", "voc_10-5", *SHAPES)
+    assert code == 2 and "has no folder step_00" in err and "name maps/step_02 joint" in err
+    shutil.copytree(maps / "step_02", maps / "joint")
+    code, _, err = bench("score", "maps", "--protocol", "voc_10-5", *SHAPES)
+    assert code == 2 and "maps/joint lies beside step_02: score joint training apart" in err
+
+
 def test_an_external_run_is_reported_and_listed_and_shares_no_table_with_others(bench, tmp_path):
     dump(bench, tmp_path)
     bench("score", "maps", "--protocol", "voc_10-5", *SHAPES)

@@ -10,7 +10,7 @@ from bench.spec import resolve
 from methods import get
 from protocols.errors import InputError
 from results.ablation import Variant, ablation_table, report_ablation
-from tests.unit.test_tables import make
+from tests.made_up import make
 
 
 def specs(*labels):

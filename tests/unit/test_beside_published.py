@@ -16,8 +16,8 @@ from results.render import report
 from results.scores import score
 from results.table import Table, arranged
 from results.terminal import to_terminal
-from tests.unit.test_tables import frame as raw
-from tests.unit.test_tables import make
+from tests.made_up import frame as raw
+from tests.made_up import make
 
 WHOLE = {"split": "val", "size": 512, "images": 1449}
 REAL = {"protocol": "voc_2-1", "dataset": "voc", "data": "voc", "network": "deeplab", "track": "unified"}

@@ -27,6 +27,31 @@ def test_every_track_and_backbone_composes_completely(track, backbone):
     assert config.data.name == ("shapes" if track == "demo" else None)
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_demo_has_a_recipe_for_each_data_set(backbone, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("dataset: ade\nclasses_per_step: [100, 25, 25]\n")
+    given = ["method=mib", f"protocol=voc_10-1,ade_100-10,'{path}'", "track=demo", f"backbone={backbone}"]
+    voc, ade, own = configurations(given)
+    assert (voc.data.train_images, voc.data.val_images) == (2000, 300)
+    assert (ade.data.train_images, ade.data.val_images) == (own.data.train_images, own.data.val_images) == (4000, 600)
+    assert ade.network == voc.network and ade.train.crop == 64
+    assert ade.train.base.iterations == own.train.base.iterations >= voc.train.base.iterations
+    (changed,) = configurations(["method=mib", "protocol=ade_100-10", "track=demo", "data.train_images=7"])
+    assert (changed.data.train_images, changed.data.val_images) == (7, 600)
+
+
+def test_lbd_does_not_run_where_its_clip_cannot_read_the_class_names():
+    def reason(*overrides):
+        return resolve(configurations(["method=lbd", *overrides])[0]).unsupported
+
+    assert reason("protocol=voc_10-1", "track=demo") is None
+    assert "no word 'wall' nor 144 others" in reason("protocol=ade_100-10", "track=demo")
+    assert reason("protocol=ade_100-10") is None  # OpenAI's CLIP reads anything
+    (other,) = configurations(["method=mib", "protocol=ade_100-10", "track=demo"])
+    assert resolve(other).unsupported is None
+
+
 def test_defaults_are_those_of_the_unified_track():
     spec = resolve(configurations(["method=finetune", "protocol=voc_15-5"])[0])
     assert (spec.config.track, spec.config.backbone, spec.config.data.name) == ("unified", "segmenter", "voc")
@@ -125,6 +150,13 @@ def test_the_paper_track_is_what_was_published(run, expected):
     assert config.network.name == ("segmenter-augreg" if method == "mbs" else "deeplab")
     assert train.padding == ("background" if method == "mbs" else "ignore")
     assert train.augmentation == ("scale_crop" if method == "mbs" else "resized_crop")
+
+
+def test_the_paper_track_of_a_file_is_that_of_its_data_set(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("dataset: ade\nclasses_per_step: [100, 25, 25]\n")
+    (config,) = configurations(["method=mbs", f"protocol='{path}'", "track=paper"])
+    assert (config.train.batch, config.train.base.epochs, config.mbs.od) == (8, 64, 50)
 
 
 def test_a_value_given_with_the_paper_track_wins_over_the_published_one():

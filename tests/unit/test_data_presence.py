@@ -24,13 +24,13 @@ def same(a: Presence, b: Presence) -> bool:
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one at every pass over the masks."""
     seen: list[int] = []
-    inspect = module._inspect
+    read = module.read_presence
 
     def counting(*args: object) -> Presence:
         seen.append(len(seen))
-        return inspect(*args)
+        return read(*args)
 
-    monkeypatch.setattr(module, "_inspect", counting)
+    monkeypatch.setattr(module, "read_presence", counting)
     return seen
 
 

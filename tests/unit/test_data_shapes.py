@@ -1,4 +1,4 @@
-"""Rendered scenes: what they hold, that they stay what they are, and that they are as hard as they claim."""
+"""Rendered scenes with VOC's classes: what they hold, that they stay what they are, and are as hard as they claim."""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data import rendering, shapes
+from bench.data import rendering, shapes, voc_scenes
 from bench.data.base import open_data
-from bench.data.shapes import DIFFICULTY, GENERATOR, appearance, render
+from bench.data.voc_scenes import DIFFICULTY, GENERATOR, appearance, render
 from protocols import InputError, dataset
 
 
@@ -92,7 +92,7 @@ def test_companions_occur_together_more_often_than_others(masks: np.ndarray) -> 
     together = present @ present.T
     by_chance = np.outer(present.sum(axis=1), present.sum(axis=1)) / len(masks)
     companions = np.zeros((21, 21), dtype=bool)
-    for class_id, others in shapes.COMPANIONS.items():
+    for class_id, others in voc_scenes.COMPANIONS.items():
         companions[class_id, list(others)] = companions[list(others), class_id] = True
     strangers = ~companions & ~np.eye(21, dtype=bool)
     strangers[0] = strangers[:, 0] = False  # background is everywhere
@@ -122,7 +122,7 @@ def test_difficulty_changes_scenes_and_the_stamp(monkeypatch: pytest.MonkeyPatch
     before = data.fingerprint()
     other = replace(DIFFICULTY, grain=0.0)
     assert not np.array_equal(render("val", 0, 64)[0], render("val", 0, 64, other)[0])
-    monkeypatch.setattr(shapes, "DIFFICULTY", other)
+    monkeypatch.setattr(voc_scenes, "DIFFICULTY", other)
     assert data.fingerprint() != before
 
 
@@ -132,12 +132,13 @@ def test_fingerprints_differ_with_everything_that_scenes_depend_on() -> None:
         open_data("shapes", "val").fingerprint(),
         open_data("shapes", "val", val_images=4).fingerprint(),
         open_data("shapes", "val", image_size=96).fingerprint(),
+        open_data("shapes", "val", label_space="ade").fingerprint(),
     }
-    assert len(stamps) == 4
+    assert len(stamps) == 5
     assert open_data("shapes", "val").fingerprint() in stamps
 
 
-@pytest.mark.parametrize("field", rendering.SHAPES)
+@pytest.mark.parametrize("field", (*rendering.SHAPES, rendering.dome))
 def test_shapes_stay_within_the_window_they_are_painted_in(field: rendering.Field) -> None:
     side = np.linspace(-2, 2, 401, dtype=np.float32)
     x, y = np.meshgrid(side, side)
@@ -146,7 +147,7 @@ def test_shapes_stay_within_the_window_they_are_painted_in(field: rendering.Fiel
     assert max(np.abs(x[inside]).max(), np.abs(y[inside]).max()) <= rendering.REACH
 
 
-@pytest.mark.parametrize("field", rendering.TEXTURES[1:])
+@pytest.mark.parametrize("field", (*rendering.TEXTURES[1:], rendering.grid, rendering.zigzag))
 def test_textures_repeat_every_period_and_use_both_tones(field: rendering.Field) -> None:
     side = np.linspace(0, 1, 64, endpoint=False, dtype=np.float32)
     x, y = np.meshgrid(side, side)
@@ -164,7 +165,7 @@ def test_colours_are_those_of_the_colour_wheel() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label_space": "ade"}, "ade protocols"),
+        ({"label_space": "pets"}, "voc and ade protocols, not for pets"),
         ({"val_images": 0}, "at least 1 scene"),
         ({"image_size": 8}, "16 pixels a side"),
     ],

@@ -16,8 +16,9 @@ from PIL import Image
 
 import results
 from protocols.errors import InputError
-from results.figures import figures
+from results.figures import FORMATS, draw
 from results.figures.classes import forgetting_bars, heat_maps
+from results.figures.files import write_figures
 from results.figures.labels import label_points
 from results.figures.looks import CHOSEN, GREY, REMAINING, colors_of
 from results.figures.scatter import cost, stability_plasticity
@@ -27,7 +28,7 @@ from results.figures.style import PAPER
 from results.groups import group_runs
 from results.render import report
 from results.scores import score
-from tests.unit.test_tables import JOINT, NAMES, make
+from tests.made_up import JOINT, NAMES, make
 
 ALL = ["miou", "miou-old", "miou-new", "heat-map", "forgetting", "stability-plasticity", "background-swallow"]
 ALL += ["old-to-new", "cost"]
@@ -36,6 +37,10 @@ ALL += ["old-to-new", "cost"]
 def timed(seconds: float) -> list[dict]:
     """A manifest's record of steps that took so long."""
     return [{"index": 0, "seconds": seconds, "iterations": 10}]
+
+
+def figures(group, folder: Path, formats=FORMATS) -> list[Path]:
+    return write_figures(draw(group, formats), folder, formats)
 
 
 def group_of(*runs):
@@ -147,6 +152,9 @@ def test_many_classes_are_named_by_the_ids_of_their_steps(tmp_path):
     axes = heat_maps(series_of(group), group).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1-30", "31-45", "46-60"]
     assert axes.get_yticks().tolist() == [15.5, 38, 53]
+    bars = forgetting_bars(series_of(group), group).axes[0]
+    assert len(bars.patches) == 45 and [label.get_text() for label in bars.get_xticklabels()] == ["1-30", "31-45"]
+    assert [line.get_xdata()[0] for line in bars.lines if line.get_linestyle() == ":"] == [30.5]  # between steps
 
 
 def test_bars_are_the_forgetting_of_the_classes_learned_before_the_last_step(tmp_path):
@@ -170,7 +178,7 @@ def test_scatter_points_by_hand(tmp_path):
     assert drawn_lines(axes, CHOSEN["mib"][0])[1].get_xdata() == pytest.approx([120 / 60])
     assert axes.get_xlabel() == "training time (min)"
     assert axes.get_xscale() == "linear"
-    assert {text.get_text() for text in axes.texts} == {"finetune", "mib", "joint"}
+    assert {text.get_text() for text in axes.texts} == {"Fine-tuning", "MiB", "Joint"}
 
 
 def test_cost_is_logarithmic_where_it_differs_tenfold_and_says_if_machines_differ(tmp_path):
@@ -178,7 +186,7 @@ def test_cost_is_logarithmic_where_it_differs_tenfold_and_says_if_machines_diffe
     axes = cost(series_of(group_of(*runs)), "all", machines=2).axes[0]
     assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == "training time (s, 2 kinds of machine)"
-    assert {text.get_text() for text in axes.texts} == {"mib", "plop"}  # nobody knows how long the third took
+    assert {text.get_text() for text in axes.texts} == {"MiB", "PLOP"}  # nobody knows how long the third took
 
 
 def test_joint_training_alone_has_no_figure_over_steps(tmp_path):

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.data.base import open_data
-from bench.data.folder import MAX_PIXELS, read_label_map
+from bench.data.pairs import MAX_PIXELS, read_label_map
 from bench.data.presence import presence
 from protocols import InputError
 from tests.unit.test_data_folder import SIZE, jpeg, make_voc, png
 
 NAME = "2007_000001"
-pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as bench.data.folder does
+pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as bench.data.pairs does
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:

@@ -18,6 +18,7 @@ from bench.train import loss_values
 from methods.base import Batch
 from methods.nn.losses import label_guided_distillation
 from methods.nn.network import Network, NetworkConfig, Output, build
+from methods.plop import entropy_pseudo_labels
 from protocols.protocol import Step
 
 STEPS = [Step(0, (1,), (), {1: "old"}), Step(1, (2,), (1,), {1: "old", 2: "new"})]
@@ -172,7 +173,8 @@ def test_plop():
     method.thresholds[:3] = torch.tensor([score(0.6) * 0.99, score(0.9) * 1.01, 0.0])
     terms = method(batch)
     # pixel 0 is surely the old class, pixel 1 unsurely background: half of the background gets a label
-    labels, factor = method._targets(method.teacher.case.outputs[2], batch.labels)
+    old_logits = method.teacher.case.outputs[2].logits
+    labels, factor = entropy_pseudo_labels(old_logits, batch.labels, method.thresholds, n_current=3)
     assert labels.tolist() == [[[1, 255], [2, 255]]] and factor.tolist() == approx([0.5])
     ce = -0.5 * (math.log(0.3) + math.log(0.7)) / 4  # a mean over all four pixels
     # tap 0: 4 - 1 = 3 in four means of the map and eight of its regions; the head's output: 3, 0, 15, 0

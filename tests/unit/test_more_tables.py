@@ -11,7 +11,7 @@ from results.groups import group_runs
 from results.scores import score
 from results.side_by_side import protocols_table, sets_of_protocols
 from results.table import arranged
-from tests.unit.test_tables import JOINT, frame, make
+from tests.made_up import JOINT, frame, make
 
 FIRST = ((90, 80), (60, 40, 50))
 

@@ -57,6 +57,20 @@ def test_methods_see_nothing_of_the_future(plan):
         assert set(step.step.names) == set(step.step.seen)
 
 
+FIVE, THREE = ("finetune", "lwf", "ilt", "mib", "plop"), ("voc_15-5", "voc_15-1", "voc_10-1")
+
+
+def test_fifteen_runs_of_the_unified_track_need_two_base_trainings(plan):
+    """Steps: 2, 6 and 11 a method. Of 15 first steps two are different, that of 15 classes and that of 10; every
+    method trains its own 1 + 5 + 10 increments: 2 + 5 x 16 = 82 of 95."""
+    unified = ["track=unified", "network.pretrained=none", "data.name=shapes"]
+    runs = [plan(method, protocol, *unified) for method in FIVE for protocol in THREE]
+    assert [len(run.steps) for run in runs] == [2, 6, 11] * 5
+    assert len({run.steps[0].base_key for run in runs}) == 2
+    assert len({step.base_key or step.key for run in runs for step in run.steps}) == 82
+    assert len({run.run_id for run in runs}) == 15
+
+
 TRAINING = [  # (override, steps that it changes)
     ("seed=1", "all"),
     ("train.optimiser=sgd", "all"),

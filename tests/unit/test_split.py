@@ -2,6 +2,7 @@
 
 import csv
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 import protocols
 from protocols import InputError, step_counts
 from protocols.split import protocol_images, step_images
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "mib"
 
 
 def presence_of(*images: set[int], n_classes: int = 20) -> np.ndarray:
@@ -166,19 +169,34 @@ def test_every_step_of_every_usual_protocol_has_its_images(shared, real_presence
         assert step_counts(name, setting) == tuple(counts), (name, setting)
 
 
-def test_mib_partition_of_ade_runs_as_a_protocol_of_the_users_own(shared, real_presence, tmp_path):
-    folder = shared / "lists" / "ade_mib_partition"
-    path = tmp_path / "ade_100-50-mib.yaml"
-    path.write_text(
-        "dataset: ade\nclasses_per_step: [100, 50]\n"
-        f"images: ['{folder}/100-50_train-0.npy', '{folder}/100-50_train-1.npy']\n"
-    )
+MIB = {  # protocol -> images of each step, and the folders of MiB's repository whose lists it names
+    "ade_100-50-mib": ([13452, 6744], ("100-50",)),
+    "ade_100-10-mib": ([13452, 1130, 1200, 1366, 1550, 1498], ("100-50", "100-10")),
+    "ade_50-50-mib": ([8219, 6384, 5593], ("50",)),
+}
+
+
+@pytest.mark.parametrize("name", MIB)
+def test_mib_partition_of_ade_runs_as_a_ready_protocol(shared, real_presence, tmp_path, name):
+    sizes, folders = MIB[name]
+    path = tmp_path / f"{name}.yaml"
+    path.write_text((EXAMPLES / path.name).read_text())
+    with pytest.raises(InputError, match=rf"{name}.yaml.*images of step 0 .*MiB/data/ade/.*no such file; put the list"):
+        protocols.load(path)
+    for folder in folders:  # as MiB's repository has them
+        for listed in (shared / "lists" / "ade_mib_partition").glob(f"{folder}_train-*.npy"):
+            place = tmp_path / "MiB" / "data" / "ade" / folder / listed.name.removeprefix(f"{folder}_")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(listed.read_bytes())
     protocol = protocols.load(path)
+    assert (protocol.name, protocol.dataset, protocol.setting) == (name, "ade", "overlapped")
     presence = real_presence["ade"]
     ids = [f"ADE_train_{number:08}" for number in range(1, 20211)]
     steps = [protocol_images(protocol, step, presence, ids) for step in protocol.steps]
-    assert [len(images) for images in steps] == [13452, 6744]
+    assert [len(images) for images in steps] == sizes and sum(sizes) == 20196
     joint = protocol_images(protocol, protocol.joint_step(), presence, ids)
     np.testing.assert_array_equal(joint, step_images(presence, protocol.joint_step(), "overlapped"))
     for step, images in zip(protocol.steps, steps, strict=True):
         assert presence[images][:, list(step.new)].any(axis=1).all()
+    with pytest.raises(InputError, match="which is not among the 1000 training images"):
+        protocol_images(protocol, protocol.steps[0], presence[:1000], ids[:1000])

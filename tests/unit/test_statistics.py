@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from results.statistics import base_models, compare, compare_classes, compare_seeds, half_width, summary
-from tests.unit.test_tables import JOINT, make
+from tests.made_up import JOINT, make
 
 
 def test_mean_and_sample_deviation():

@@ -10,70 +10,10 @@ from protocols.errors import InputError
 from results.groups import group_runs, id_ranges
 from results.notes import notes
 from results.render import report
-from results.schema import SCHEMA_VERSION, Run, write_run
 from results.scores import class_forgetting, class_ious, curves, score
 from results.tables import main_table, per_class_table, per_group_table, per_step_table
 from results.terminal import to_terminal
-
-NAMES = ["background", "cat", "dog", "owl", "fox"]
-STEPS = [[1, 2], [3], [4]]
-PIXELS = 100  # of every class
-
-
-def make(store, method="mib", seed=0, hits=((90, 80), (60, 40, 50), (30, 20, 10, 40)), **changes) -> Run:
-    """A run whose foreground class k gets hits[step][k - 1] of its 100 pixels right, the rest as background.
-
-    Every image holds all classes; the 100 background pixels are all right. So class k has IoU hits / 100,
-    background 100 / (100 + misses of the seen classes). hits: None for a step that is missing.
-    """
-    absent = changes.pop("absent", ())
-    pixels = changes.pop("pixels", PIXELS)
-    slots = [0] + [class_id for step in changes.get("step_classes", STEPS) for class_id in step]
-    counts = {}
-    for step, right in enumerate(hits):
-        if right is None:
-            continue
-        array = np.zeros((3, len(slots), 1 + len(right)), dtype=np.int64)
-        array[2, :, 0] = pixels
-        for slot, hit in enumerate(right, start=1):
-            array[2, slot, 0], array[2, slot, slot] = PIXELS - hit, hit
-        array[:, list(absent)] = 0
-        counts[step] = array
-    label = changes.get("label", method)
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "run": f"{label}-{changes.get('recipe', 'r')}-{seed}",
-        "method": method,
-        "variant": None,
-        "label": label,
-        "backbone": "deeplab",
-        "network": "deeplab-tiny",
-        "pretrained": "none",
-        "track": "demo",
-        "data": "shapes",
-        "protocol": "pets_2-1",
-        "dataset": "pets",
-        "setting": "overlapped",
-        "order": "default",
-        "seed": seed,
-        "recipe": "0123456789abcdef",
-        "status": "complete",
-        "single_step": method == "joint",
-        "protocol_digest": "d1",
-        "class_names": NAMES,
-        "step_classes": STEPS,
-        "background_evaluated": True,
-        "evaluation": {"split": "val", "size": 64},
-    } | changes
-    return write_run(store / manifest["run"], manifest, slots, counts)
-
-
-def frame(table) -> pd.DataFrame:
-    """The raw numbers of a table, holes as NaN."""
-    return pd.DataFrame(table.records()).replace("", math.nan)
-
-
-JOINT = (None, None, (80, 70, 60, 90))
+from tests.made_up import JOINT, NAMES, frame, make
 
 
 def test_scores_by_hand(tmp_path):
