@@ -24,7 +24,7 @@ from protocols.errors import InputError
 
 # What trains every method. Images, labels and recipes are in the keys by their content, whoever made them.
 SHARED = (
-    *("bench.train", "bench.learner", "bench.machine", "bench.keys"),
+    *("bench.train", "bench.learner", "bench.machine", "bench.distributed", "bench.keys"),
     *("bench.data.views", "bench.data.transforms"),
 )
 ENGINE = ("OnePass", "_train", "_complete_base", "_end_step", "_batches")  # its parts that do; the rest tells of runs

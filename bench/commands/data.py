@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from protocols.errors import InputError, unknown
+from protocols.files import expanded
 
 DESCRIPTION = """\
 Gets, checks and indexes the real data sets. From nothing to a first run:
@@ -90,7 +91,7 @@ def _root(arguments: argparse.Namespace) -> Path:
         root = value
     if arguments.processes is not None and arguments.processes < 1:
         raise InputError(f"--processes {arguments.processes}: give at least 1")
-    return Path(root).expanduser()
+    return expanded(root)
 
 
 def _get(arguments: argparse.Namespace, root: Path) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocols.errors import InputError
+from protocols.files import expanded
 
 GB = 10**9
 
@@ -62,7 +63,7 @@ def places(archive: Archive, place: str | None) -> tuple[str, ...] | Path:
         return archive.urls
     if "://" in place:
         return (place if place.endswith("/" + archive.file) else f"{place.rstrip('/')}/{archive.file}",)
-    path = Path(place).expanduser()
+    path = expanded(place)
     if path.is_dir():
         path = path / archive.file
     elif path.is_file() and path.name != archive.file:
