@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from bench import interruption
-from bench.commands import ablate, cache, check, data, list_, plan, predict, report, run, score
+from bench.commands import ablate, cache, check, data, list_, measure, plan, predict, report, run, score
 from protocols.errors import InputError
 
 DESCRIPTION = """\
@@ -43,7 +43,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="bench", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for command in (run, ablate, plan, report, score, predict, list_, check, data, cache):
+    for command in (run, ablate, plan, report, score, predict, list_, check, measure, data, cache):
         command.add_parser(commands)
     arguments, rest = parser.parse_known_args(argv)
     overrides = [text for text in rest if not text.startswith("-")] if "overrides" in arguments else []

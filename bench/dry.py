@@ -44,8 +44,15 @@ class _TimedEngine(Engine):
 
     def _batches(self, step: StepPlan, first: int, iterations: int, share: Share) -> Iterator[RawBatch]:
         for batch in super()._batches(step, first, iterations, share):
-            yield batch
-            self.reporter.iteration_done()
+            with self.reporter.iteration():
+                yield batch
+
+
+def ready(overrides: Sequence[str], references: Sequence[str]) -> Prepared:
+    """The runs that the overrides describe, planned, with networks that can be built. InputError: as `prepare`."""
+    prepared = prepare(overrides, references)
+    check_networks(prepared.plans)
+    return prepared
 
 
 def dry_run(overrides: Sequence[str], references: Sequence[str]) -> int:
@@ -55,13 +62,8 @@ def dry_run(overrides: Sequence[str], references: Sequence[str]) -> int:
     Nothing enters the store. Returns the exit code: that of the worst run. InputError: as `prepare`.
     """
 
-    def ready() -> Prepared:
-        prepared = prepare(overrides, references)
-        check_networks(prepared.plans)
-        return prepared
-
     with distributed.session(), interruption.obeyed():
-        prepared = distributed.main_first(ready)
+        prepared = distributed.main_first(lambda: ready(overrides, references))
         speaks = distributed.rank() == 0
         for spec, why in prepared.skipped if speaks else ():
             announce(f"skipped {spec.found.label} on {spec.protocol.name}: {why}")
@@ -76,12 +78,14 @@ def dry_run(overrides: Sequence[str], references: Sequence[str]) -> int:
         return max(trial.exit_code for trial in trials)
 
 
-def try_out(plan: RunPlan, workspace: Workspace, iterations: int, steps: int | None = None) -> Trial:
+def try_out(
+    plan: RunPlan, workspace: Workspace, iterations: int, steps: int | None = None, count: bool = False
+) -> Trial:
     """Runs `iterations` of each of the first `steps` steps (default: of all), and as many batches of evaluation, in a
-    folder beside the runs of the store, which is removed whatever happens."""
+    folder beside the runs of the store, which is removed whatever happens. count: floating-point operations, too."""
     machine = Machine.of(plan.spec.config)
     quiet = Console(quiet=True) if distributed.rank() > 0 else None
-    meter = Meter(_name(plan), len(plan.spec.protocol.steps), machine.device, quiet)
+    meter = Meter(_name(plan), len(plan.spec.protocol.steps), machine.device, quiet, count)
     short = cut_short(replace(plan, steps=plan.steps[:steps]), iterations)
     with _passing_store(workspace.store) as store:
         outcome = _TimedEngine(short, Workspace(store), machine, meter).run()

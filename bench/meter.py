@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from rich.console import Console
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.plan import StepPlan
 from bench.progress import Reporter
@@ -19,13 +20,15 @@ MIB = 2**20
 @dataclass(frozen=True)
 class Measured:
     """One step that was tried: seconds of one iteration and of one evaluated image (None where there were none), of the
-    whole trial with loading and saving, and the peak of memory so far in bytes (of the GPU, or of the process)."""
+    whole trial with loading and saving, the peak of memory so far in bytes (of the GPU, or of the process), and, where
+    they were counted, the floating-point operations of an iteration (a multiplication and an addition are two)."""
 
     position: int
     iteration: float | None
     image: float | None
     trial: float
     memory: int
+    flops: int | None = None
 
 
 class Clock:
@@ -52,23 +55,37 @@ class Clock:
 
 
 class Meter(Reporter):
-    """The reporter of a run that is tried out: measures every step, and tells it in one line."""
+    """The reporter of a run that is tried out: measures every step, and tells it in one line.
 
-    def __init__(self, label: str, steps: int, device: torch.device, console: Console | None = None) -> None:
+    count: also the floating-point operations of an iteration, in the first one of each step, which takes longer so.
+    """
+
+    def __init__(
+        self, label: str, steps: int, device: torch.device, console: Console | None = None, count: bool = False
+    ) -> None:
         super().__init__(label, steps, console)
-        self.device = device
+        self.device, self.count = device, count
         self.measured: list[Measured] = []
         self._clock: Clock | None = None  # of the training that goes on
         self._next()
 
     def _next(self) -> None:
         self._began = time.monotonic()
-        self._iteration = self._image = None
+        self._iteration = self._image = self._flops = None
 
-    def iteration_done(self) -> None:
-        """Outside of training, in a method's own passes over the images, nothing is measured."""
-        if self._clock is not None:
-            self._clock.done()
+    @contextmanager
+    def iteration(self) -> Iterator[None]:
+        """Around an iteration. Outside of training, in a method's own passes over the images, nothing is measured."""
+        if self._clock is None:
+            yield
+            return
+        if self.count and self._flops is None:
+            with FlopCounterMode(display=False) as counter:
+                yield
+            self._flops = counter.get_total_flops()
+        else:
+            yield
+        self._clock.done()
 
     @contextmanager
     def training(self, step: StepPlan) -> Iterator[Callable[[int, dict[str, float], float], None]]:
@@ -96,7 +113,7 @@ class Meter(Reporter):
 
     def step_done(self, step: StepPlan, trained: bool) -> None:
         trial = time.monotonic() - self._began
-        found = Measured(step.position, self._iteration, self._image, trial, peak_memory(self.device))
+        found = Measured(step.position, self._iteration, self._image, trial, peak_memory(self.device), self._flops)
         self.measured.append(found)
         each = "no training images" if found.iteration is None else f"{found.iteration:.3g} s an iteration"
         self.say(
