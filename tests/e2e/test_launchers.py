@@ -61,7 +61,7 @@ def test_runs_side_by_side_are_those_one_after_the_other(bench, spawn, tmp_path)
     assert bench(*words, "store=one")[0] == 0
     process = spawn(*words, "store=two", "--launcher", "joblib", "--jobs", "2")
     output, _ = process.communicate(timeout=400)
-    assert process.returncode == 0 and output.count("mIoU (%) at") == 1, output
+    assert process.returncode == 0 and output.count("mIoU (%) at the last step\n") == 1, output
     assert len(counts(tmp_path / "one")) == 4 and counts(tmp_path / "one") == counts(tmp_path / "two")
     steps = list((tmp_path / "two" / "cache" / "steps").iterdir())
     assert len(steps) == 1 + 3 * 2 + 1  # step 0 of three methods once

@@ -74,7 +74,7 @@ def test_an_external_run_is_reported_and_listed_and_shares_no_table_with_others(
     runs, _ = read_runs(tmp_path / "runs")
     assert sorted(run.manifest["method"] for run in runs) == ["maps", "maps", "mib"]  # named after the folder
     code, out, _ = bench("report")
-    assert code == 0 and out.count("mIoU (%) at the last step") == 2
+    assert code == 0 and out.count("mIoU (%) at the last step\n") == 2
     assert "0, 1" in out  # seeds of one name are averaged
     assert bench("list", "runs")[1].count("maps_voc_10-5_overlapped") == 2
     code, out, _ = bench("report", "--compare", "published")
