@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from protocols.files import aside_of, file_digest, fsync_file, fsync_folder, read_bytes, remove, replacing
+from bench.tensors import write_tensors
+from protocols.files import aside_of, file_digest, fsync_file, fsync_folder, read_bytes, remove, remove_left, replacing, written
 from protocols.integrity import DIGEST, Damaged, check_seal, npz_bytes, read_npz, sealed
 from results.schema import csv_text
 
@@ -132,7 +133,15 @@ class StepCache:
             raise CorruptEntry(f"{path} cannot be checked: {fault}") from fault
 
     def publish(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], log: list[dict]) -> None:
-        """Makes a trained step available to every run. Its rolling checkpoint is no longer needed and goes."""
+        """Makes a trained step available to every run. Its rolling checkpoint is no longer needed and goes.
+
+        Raises InputError if the store cannot be written; what is published is whole all the same.
+        """
+        with written(self.step_folder(key)):
+            self._publish(key, tensors, meta, log)
+        self.discard_rolling(key)
+
+    def _publish(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], log: list[dict]) -> None:
         self._folder("steps")
         if self.step_folder(key).exists():  # an entry that lost its record
             self.quarantine(key)
@@ -140,7 +149,7 @@ class StepCache:
         remove(aside)
         aside.mkdir()
         try:
-            save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, aside / WEIGHTS)
+            write_tensors(tensors, aside / WEIGHTS)
             (aside / LOG).write_text(csv_text(log))
             digests = {name: file_digest(aside / name) for name in (WEIGHTS, LOG)}
             (aside / META).write_text(json.dumps(sealed({**meta, "key": key}, digests), indent=1, sort_keys=True))
@@ -151,7 +160,11 @@ class StepCache:
             fsync_folder(aside.parent)
         finally:
             remove(aside)
+
+    def discard_rolling(self, key: str) -> None:
+        """Removes the checkpoint of a published step, and what a killed process left half-written of it."""
         self.rolling_path(key).unlink(missing_ok=True)
+        remove_left(self.rolling_path(key))
 
     def load_counts(self, key: str) -> np.ndarray | None:
         """Published counts, int64 (3, true slots, predicted slots); None if there are none.
@@ -179,7 +192,7 @@ class StepCache:
         return self._set_aside(self._counts_path(key))
 
     def publish_counts(self, key: str, counts: np.ndarray) -> None:
-        with replacing(self._counts_path(key)) as aside:
+        with written(self._counts_path(key)), replacing(self._counts_path(key)) as aside:
             aside.write_bytes(npz_bytes({"counts": counts}))
 
     def _counts_path(self, key: str) -> Path:
@@ -187,13 +200,19 @@ class StepCache:
 
     @contextmanager
     def lock(self, key: str, waiting) -> Iterator[None]:
-        """Holds the step, so that it is trained once; calls `waiting()` if another process holds it first."""
-        lock = FileLock(self._folder("locks") / f"{key}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            waiting()
-            lock.acquire()
+        """Holds the step, so that it is trained once; calls `waiting()` if another process holds it first.
+
+        Where a process that holds it is killed, the next one gets it. On a file system without flock the lock is a file
+        that says who holds it: of a process killed on another machine it stays, and has to be removed by hand.
+        """
+        path = self.root / "locks" / f"{key}.lock"
+        with written(path):
+            lock = FileLock(self._folder("locks") / path.name)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                waiting()
+                lock.acquire()
         try:
             yield
         finally:

@@ -155,6 +155,9 @@ class SharedCache:
     def publish(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], log: list[dict]) -> None:
         main_only(lambda: self.cache.publish(key, tensors, meta, log))
 
+    def discard_rolling(self, key: str) -> None:
+        main_only(lambda: self.cache.discard_rolling(key))
+
     def load_counts(self, key: str):
         return main_only(lambda: self.cache.load_counts(key))
 

@@ -160,6 +160,7 @@ class Engine:
     def _once(self, key: str, index: int, produce: Callable[[], None]) -> bool:
         """Calls `produce` unless `key` is published, here or by another process meanwhile; says whether it did."""
         if self.cache.has(key):
+            self.cache.discard_rolling(key)  # its process may have been killed between the two
             return False
         with self.cache.lock(key, lambda: self.reporter.waiting(index)):
             if self.cache.has(key):

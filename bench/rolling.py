@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bench import distributed
 from bench.progress import announce
+from bench.tensors import write_tensors
 from protocols.files import replacing
 
 
@@ -34,7 +34,10 @@ class Position:
 
 
 def save(path: Path, method: nn.Module, optimiser: Optimizer, position: Position) -> None:
-    """Replaces the checkpoint at `path`. Called by every process of a run; rank 0 writes."""
+    """Replaces the checkpoint at `path`. Called by every process of a run; rank 0 writes.
+
+    Where it cannot be written (a full disk), that is said, the one before it stays, and training goes on.
+    """
     tensors = {f"method.{name}": tensor for name, tensor in method.state_dict().items()}
     state = optimiser.state_dict()
     scalars: dict[str, dict[str, Any]] = {}
@@ -52,8 +55,11 @@ def save(path: Path, method: nn.Module, optimiser: Optimizer, position: Position
 
     def write() -> None:
         stored, text = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}, json.dumps(plain)
-        with replacing(path) as aside:
-            save_file(stored, aside, {"json": text, "sha256": _digest(stored, text)})
+        try:
+            with replacing(path) as aside:
+                write_tensors(stored, aside, {"json": text, "sha256": _digest(stored, text)})
+        except OSError as fault:
+            announce(f"no checkpoint: cannot write {path} ({fault.strerror or fault}); training goes on without")
 
     distributed.main_only(write)
 

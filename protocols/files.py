@@ -1,6 +1,7 @@
 """Writing files so that a reader sees the old or the new content, never a part, whatever happens in between."""
 
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -10,33 +11,67 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from protocols.errors import InputError
+
 
 def aside_of(path: Path) -> Path:
     """A hidden name beside `path` for this process to write at; what killed processes left for it there is removed.
 
     The name says host and process, so that nothing is taken from a process that still writes, here or elsewhere.
     """
-    host = socket.gethostname()
-    stem = f".{path.name}.{host}-"
-    for left in path.parent.glob(f"{stem}*"):
+    remove_left(path)
+    return path.with_name(f"{_aside_stem(path)}{os.getpid()}")
+
+
+def remove_left(path: Path) -> None:
+    """Removes what killed processes of this host left half-written of `path`."""
+    stem = _aside_stem(path)
+    for left in path.parent.glob(f"{glob.escape(stem)}*"):
         process = left.name.removeprefix(stem)
         if process.isdigit() and not _runs(int(process)):
             remove(left)
-    return path.with_name(f"{stem}{os.getpid()}")
+
+
+def _aside_stem(path: Path) -> str:
+    return f".{path.name}.{socket.gethostname()}-"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a path to write a file at, and moves it over `path` once the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = aside_of(path)
-    try:
+    with replacing_all(path) as (aside,):
         yield aside
-        fsync_file(aside)
-        os.replace(aside, path)
-        fsync_folder(path.parent)
+
+
+@contextmanager
+def replacing_all(*paths: Path) -> Iterator[list[Path]]:
+    """As `replacing`, for files that belong together: all are durable before the first is moved, in the order given."""
+    for folder in {path.parent for path in paths}:
+        folder.mkdir(parents=True, exist_ok=True)
+    asides = [aside_of(path) for path in paths]
+    try:
+        yield asides
+        for aside in asides:
+            fsync_file(aside)
+        for aside, path in zip(asides, paths, strict=True):
+            os.replace(aside, path)
+        for folder in {path.parent for path in paths}:
+            fsync_folder(folder)
     finally:
-        aside.unlink(missing_ok=True)
+        for aside in asides:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Turns the OSError of a block that writes at `path` into the InputError that names it and the fix."""
+    try:
+        yield
+    except OSError as fault:
+        reason = fault.strerror or str(fault)
+        full = fault.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "make room; the same command goes on from here" if full else "name another folder: store=PATH, --out PATH"
+        raise InputError(f"cannot write {path} ({reason}): {fix}") from fault
 
 
 def remove(path: Path) -> None:

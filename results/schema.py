@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from protocols.errors import InputError
-from protocols.files import file_digest, read_bytes, replacing
+from protocols.files import file_digest, read_bytes, replacing, replacing_all, written
 from protocols.integrity import Damaged, check_seal, is_sealed, npz_bytes, read_npz, sealed
 from results.measures import SCOPES, matrix
 
@@ -136,7 +136,7 @@ def write_run(
     counts: Mapping[int, np.ndarray],
     log_rows: Iterable[Mapping[str, Any]] | None = None,
 ) -> Run:
-    """Store a run, or bring it up to date. Every file is replaced as a whole, manifest.json last.
+    """Store a run, or bring it up to date. All files are replaced together, each as a whole, manifest.json last.
 
     manifest: the keys of REQUIRED and whatever else is worth keeping (JSON types). counts: see the module.
     log_rows: dicts of one log line each, columns in order of first appearance; None leaves log.csv as it is.
@@ -152,15 +152,13 @@ def write_run(
     _check_manifest(run.manifest, folder / MANIFEST)
     _check_counts(run, folder / COUNTS)
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    write_atomically(folder / COUNTS, packed)
-    write_atomically(folder / "cells.csv", cells(run).to_csv(index=False).encode())
+    contents = {COUNTS: packed, "cells.csv": cells(run).to_csv(index=False).encode()}
     if log_rows is not None:
-        write_atomically(folder / "log.csv", csv_text(log_rows).encode())
-    write_atomically(folder / MANIFEST, (json.dumps(run.manifest, indent=1) + "\n").encode())
+        contents["log.csv"] = csv_text(log_rows).encode()
+    contents[MANIFEST] = (json.dumps(run.manifest, indent=1) + "\n").encode()
+    with written(folder), replacing_all(*(folder / name for name in contents)) as asides:
+        for aside, content in zip(asides, contents.values(), strict=True):
+            aside.write_bytes(content)
     return run
 
 
@@ -241,19 +239,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     InputError: the file cannot be written.
     """
-    try:
-        with replacing(path) as aside:
-            aside.write_bytes(content)
-    except OSError as error:
-        raise _unwritable(path, error) from error
+    with written(path), replacing(path) as aside:
+        aside.write_bytes(content)
 
 
 _AGAIN = "delete that run's folder and run its command again"
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    reason = (error.strerror or str(error)).lower()
-    return InputError(f"cannot write {path}: {reason}; name a writable store with store=FOLDER")
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:

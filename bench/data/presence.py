@@ -11,7 +11,7 @@ import numpy as np
 from bench.data.base import SegmentationData, known_labels, stamp
 from bench.progress import announce
 from protocols import VOID, InputError, dataset
-from protocols.files import replacing
+from protocols.files import replacing, written
 from protocols.integrity import Damaged, read_npz
 
 FORMAT = 1  # of the file; part of its name
@@ -125,13 +125,8 @@ def _read(path: Path, fingerprint: str, shape: tuple[int, int]) -> Presence | No
 def _write(path: Path, fingerprint: str, found: Presence) -> None:
     """Writes aside and renames, so that no reader ever sees half a file."""
     check = _check(found.matrix, found.digest, fingerprint)
-    try:
-        with replacing(path) as aside, open(aside, "wb") as file:
-            np.savez_compressed(file, matrix=found.matrix, digest=found.digest, check=check)
-    except OSError as error:
-        raise InputError(
-            f"cannot write into {path.parent} ({error.strerror}): choose another folder with store=..."
-        ) from error
+    with written(path), replacing(path) as aside, open(aside, "wb") as file:
+        np.savez_compressed(file, matrix=found.matrix, digest=found.digest, check=check)
 
 
 def _check(matrix: np.ndarray, digest: str, fingerprint: str) -> str:

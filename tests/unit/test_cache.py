@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import socket
 import time
 
@@ -12,6 +13,8 @@ import torch
 from bench import rolling
 from bench.cache import LOG, META, WEIGHTS, CorruptEntry, StepCache
 from bench.rolling import Position
+from protocols import InputError
+from protocols.files import aside_of
 
 KEY = "ab" * 32
 
@@ -43,14 +46,19 @@ def test_what_is_published_comes_back(cache):
 def test_publishing_leaves_nothing_but_the_entry_and_removes_the_rolling_checkpoint(cache):
     cache.rolling_path(KEY).parent.mkdir(parents=True)
     cache.rolling_path(KEY).write_bytes(b"half a step")
+    gone = multiprocessing.Process()
+    gone.start()
+    gone.join()
+    aside = aside_of(cache.rolling_path(KEY))
+    aside.with_name(aside.name.replace(str(os.getpid()), str(gone.pid))).write_bytes(b"half a checkpoint")
     publish(cache)
-    assert not cache.rolling_path(KEY).exists()
+    assert not list((cache.root / "rolling").iterdir())
     assert [path.name for path in (cache.root / "steps").iterdir()] == [KEY]
 
 
 def test_a_failing_publish_leaves_nothing(cache, monkeypatch):
     monkeypatch.setattr("bench.cache.csv_text", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match="disk full"):
         publish(cache)
     assert list((cache.root / "steps").iterdir()) == []
 

@@ -101,7 +101,7 @@ def test_progress_counts_every_image_once(data: SegmentationData, tmp_path: Path
 
 def test_an_unwritable_place_is_named(data: SegmentationData, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match=r"cannot write into .*file.*store="):
+    with pytest.raises(InputError, match=r"cannot write .*file.*store="):
         presence(data, tmp_path / "file" / "cache")
 
 

@@ -268,7 +268,7 @@ def test_wrong_counts_are_not_written(tmp_path):
 
 def test_an_unwritable_store_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot write .*store=FOLDER"):
+    with pytest.raises(InputError, match="cannot write .*store=PATH"):
         write_run(tmp_path / "file" / "run", manifest(), SLOTS, {0: STEP_0})
 
 

@@ -1,0 +1,127 @@
+"""A run that is ended thirty times and more, at random moments, and started again with the same command."""
+
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import run_arguments
+from tests.faults.stores import check_same, check_sound, clear, files, phase, published, tally
+
+# Bit-equality holds for one device and one number of threads: both are in SMALL. Three steps, a checkpoint every 10
+# iterations, an evaluation after each step.
+RUN = [*run_arguments("mib"), "train.base.iterations=80", "train.increment.iterations=40", "checkpoint_seconds=0"]
+REPORT = ["report", "--format", "md,csv,latex,html,png"]
+STEPS = 3
+SECONDS = 300
+
+
+class Command:
+    """A command with its own outputs, which can be ended at any moment."""
+
+    def __init__(self, spawn: Callable[..., subprocess.Popen], words: list[str], folder: Path):
+        self.spawn, self.words, self.folder = spawn, words, folder
+
+    def whole(self) -> float:
+        """Runs to its end; the seconds that took."""
+        start = time.monotonic()
+        process = self.spawn(*self.words)
+        output, _ = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, output
+        return time.monotonic() - start
+
+    def ended_after(self, seconds: float, number: int) -> tuple[int, str]:
+        """Sends a signal after some time, or lets it end first."""
+        process = self.spawn(*self.words)
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+        output, _ = process.communicate(timeout=SECONDS)
+        return process.returncode, output
+
+    def ended_at_change(self, changes: int, number: int) -> tuple[int, str]:
+        """Sends a signal as soon as the files of its folder have changed so many times: while it writes."""
+        process = self.spawn(*self.words)
+        before = state(self.folder)
+        while process.poll() is None:
+            now = state(self.folder)
+            changes -= now != before
+            if changes <= 0:
+                process.send_signal(number)
+                break
+            before = now
+        output, _ = process.communicate(timeout=SECONDS)
+        return process.returncode, output
+
+
+def state(folder: Path) -> dict[str, int]:
+    sizes = {}
+    for name, path in files(folder).items():
+        try:
+            sizes[name] = path.stat().st_size
+        except OSError:
+            continue
+    return sizes
+
+
+@pytest.fixture
+def two(spawn, tmp_path) -> tuple[Command, Command, float]:
+    """The run and the report of it, after both have gone through undisturbed in `whole`, and the seconds of the run."""
+    seconds = Command(spawn, [*RUN, "store=whole"], tmp_path).whole()
+    Command(spawn, [*REPORT, "--store", "whole", "--out", "whole-out"], tmp_path).whole()
+    run = Command(spawn, [*RUN, "store=runs"], tmp_path / "runs")
+    report = Command(spawn, [*REPORT, "--store", "runs", "--out", "out"], tmp_path / "out")
+    return run, report, seconds
+
+
+def endure(two, tmp_path: Path, number: int, times: int, code: int, seed: int) -> list[str]:
+    """Ends run and report `times` times, in as many rounds as it takes; every round must end as if nothing had been.
+
+    Half of the moments are random times, half random changes of the files. Returns what was on disk at each moment.
+    """
+    run, report, seconds = two
+    store, out = tmp_path / "runs", tmp_path / "out"
+    draw, moments = random.Random(seed), []
+    while len(moments) < times:
+        clear(store, out)
+        made: dict[str, tuple[int, int]] = {}
+        for command in (run, report):
+            done = False
+            while not done and len(moments) < times:
+                if draw.random() < 0.5:
+                    returned, output = command.ended_after(draw.uniform(0.0, seconds), number)
+                else:
+                    returned, output = command.ended_at_change(draw.randint(1, 12), number)
+                done = returned == 0
+                if not done:
+                    assert returned == code, f"{returned}: {output}"
+                    if number != signal.SIGKILL:
+                        assert "the same command goes on from here" in output and "Traceback" not in output, output
+                    moments.append("report" if command is report else phase(store))
+                check_sound(store)
+                now = published(store)
+                assert {key: now[key] for key in made} == made, "a published step was trained again"
+                made = now
+            command.whole()
+        assert len(made) in (0, STEPS) or published(store).items() >= made.items()
+        check_same(store, tmp_path / "whole")
+        check_same(out, tmp_path / "whole-out")
+    return moments
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("number", "times", "code"),
+    [(signal.SIGKILL, 30, -signal.SIGKILL), (signal.SIGTERM, 12, 143), (signal.SIGINT, 12, 130)],
+    ids=["SIGKILL", "SIGTERM", "Ctrl-C"],
+)
+def test_ended_at_random_moments(two, tmp_path, capsys, number, times, code):
+    moments = endure(two, tmp_path, number, times, code, seed=0)
+    with capsys.disabled():
+        print(f"\n{times} x {signal.Signals(number).name}:\n{tally(moments)}")
+    assert len(set(moments)) >= 4, "the moments were all alike"
