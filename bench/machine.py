@@ -36,6 +36,7 @@ class Machine:
     memory_format: torch.memory_format
     workers: int | None
     checkpoint_seconds: float
+    compile: bool = False
 
     @classmethod
     def of(cls, config: RunConfig) -> "Machine":
@@ -57,6 +58,7 @@ class Machine:
             torch.channels_last if config.channels_last else torch.contiguous_format,
             config.workers,
             config.checkpoint_seconds,
+            config.compile,
         )
 
     def autocast(self, cache_enabled: bool = True) -> AbstractContextManager:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from bench import distributed, interruption, rolling
+from bench.compiling import compiled
 from bench.config import Phase, TrainSection
 from bench.data.views import RawBatch
 from bench.machine import Machine, Normaliser
@@ -96,6 +97,7 @@ def train_step(
     position = rolling.load(training.checkpoint, method, optimiser)
     method.train()
     forward = distributed.parallel(method)
+    losses_of = compiled(forward) if machine.compile else forward
     alone = distributed.world() == 1
     sums = position.sums
     started = saved = logged = time.monotonic()
@@ -107,7 +109,7 @@ def train_step(
         for number, part in enumerate(split(normalise(raw), recipe.accumulate), 1):
             with distributed.in_part(forward, last=number == recipe.accumulate):
                 with machine.autocast():
-                    values = loss_values(distributed.with_global_counts(forward(part)))
+                    values = loss_values(distributed.with_global_counts(losses_of(part)))
                 (sum(values.values()) / recipe.accumulate).backward()
             for name, value in values.items():
                 detached = value.detach() / recipe.accumulate

@@ -46,9 +46,9 @@ def end(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, output
 
 
-def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_once_there_is_room(bench, spawn, mount, tmp_path):
+def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_once_there_is_room(spawn, mount, tmp_path):
     """The disk grows by 300 KB after each failure: the run fails at one write after another, and loses none of them."""
-    assert bench(*RUN, "store=whole")[0] == 0
+    assert end(spawn(*RUN, "store=whole"))[0] == 0
     size, failures, made = 4, 0, {}
     disk = mount("disk", f"size={size}k")
     while True:
@@ -68,10 +68,10 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_once_there_is_room(be
     check_same(disk / "runs", tmp_path / "whole")
 
 
-def test_a_full_disk_does_not_harm_a_report(bench, spawn, mount, tmp_path):
-    assert bench(*RUN, "store=whole")[0] == 0
+def test_a_full_disk_does_not_harm_a_report(spawn, mount, tmp_path):
+    assert end(spawn(*RUN, "store=whole"))[0] == 0
     report = ["report", "--store", "whole", "--format", "md,csv,latex,png"]
-    assert bench(*report, "--out", "whole-out")[0] == 0
+    assert end(spawn(*report, "--out", "whole-out"))[0] == 0
     disk = mount("disk", "size=24k")
     code, output = end(spawn(*report, "--out", "disk/out"))
     assert code == 2 and "No space left on device" in output and "Traceback" not in output, output
@@ -82,8 +82,8 @@ def test_a_full_disk_does_not_harm_a_report(bench, spawn, mount, tmp_path):
     check_same(disk / "out", tmp_path / "whole-out")
 
 
-def test_a_store_that_may_only_be_read_gives_its_tables_and_takes_no_run(bench, spawn, mount, tmp_path):
-    assert bench(*RUN, "store=whole")[0] == 0
+def test_a_store_that_may_only_be_read_gives_its_tables_and_takes_no_run(spawn, mount, tmp_path):
+    assert end(spawn(*RUN, "store=whole"))[0] == 0
     disk = mount("disk", "size=16m")
     shutil.copytree(tmp_path / "whole", disk / "runs")
     mount("disk", "size=16m,ro")
@@ -97,9 +97,9 @@ def test_a_store_that_may_only_be_read_gives_its_tables_and_takes_no_run(bench, 
     assert end(spawn("cache", "verify", "--store", "disk/runs"))[0] == 0
 
 
-def test_a_cache_that_is_removed_under_a_run_costs_only_time(bench, spawn, tmp_path):
+def test_a_cache_that_is_removed_under_a_run_costs_only_time(spawn, tmp_path):
     """At six moments, from the first file of a step to the last evaluation."""
-    assert bench(*RUN, "store=whole")[0] == 0
+    assert end(spawn(*RUN, "store=whole"))[0] == 0
     total = len(files(tmp_path / "whole"))
     for moment in range(2, total, max(1, total // 6)):
         process = spawn(*RUN, "store=runs")

@@ -110,7 +110,7 @@ TRAINING = [  # (override, steps that it changes)
     ("evaluation.split=dev", "all"),
 ]
 NOT_TRAINING = [
-    "device=cpu", "threads=1", "workers=2", "channels_last=false", "checkpoint_seconds=1", "evaluation.batch=3",
+    "device=cpu", "threads=1", "workers=2", "channels_last=false", "compile=true", "checkpoint_seconds=1", "evaluation.batch=3",
     "evaluation.size=48", "data.val_images=11", "data.root=elsewhere", "data.name=shapes", "store=elsewhere",
 ]  # fmt: skip
 
