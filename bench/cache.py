@@ -25,7 +25,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.tensors import write_tensors
-from protocols.files import aside_of, file_digest, fsync_file, fsync_folder, read_bytes, remove, remove_left, replacing, written
+from protocols.files import (
+    aside_of,
+    file_digest,
+    fsync_file,
+    fsync_folder,
+    read_bytes,
+    remove,
+    remove_left,
+    replacing,
+    written,
+)
 from protocols.integrity import DIGEST, Damaged, check_seal, npz_bytes, read_npz, sealed
 from results.schema import csv_text
 

@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         arguments = parse(argv)
-        return arguments.execute(arguments)
+        with interruption.obeyed():
+            return arguments.execute(arguments)
     except InputError as fault:
         print(f"bench: {fault}", file=sys.stderr)
         return 2

@@ -27,8 +27,8 @@ def compiled(forward: Losses) -> Losses:
         try:
             return fast(*arguments)
         except Exception as fault:
-            lines = [line for line in str(fault).splitlines() if line.strip()]
-            announce(f"compile=true does not work here ({lines[0] if lines else type(fault).__name__}): going on without")
+            reason = " ".join(str(fault).split("\n\n")[0].split()) or type(fault).__name__
+            announce(f"no torch.compile ({reason[:200]}): going on without")
             fast = forward
             return forward(*arguments)
 

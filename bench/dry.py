@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import distributed, interruption
+from bench import distributed
 from bench.data.views import RawBatch, Share
 from bench.engine import Engine
 from bench.estimate import Due, Rates, due_steps, total_seconds
@@ -62,7 +62,7 @@ def dry_run(overrides: Sequence[str], references: Sequence[str]) -> int:
     Nothing enters the store. Returns the exit code: that of the worst run. InputError: as `prepare`.
     """
 
-    with distributed.session(), interruption.obeyed():
+    with distributed.session():
         prepared = distributed.main_first(lambda: ready(overrides, references))
         speaks = distributed.rank() == 0
         for spec, why in prepared.skipped if speaks else ():

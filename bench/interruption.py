@@ -26,26 +26,29 @@ _busy = 0  # blocks that must not be cut
 
 @contextmanager
 def obeyed(farewell: Callable[[int], None] | None = None) -> Iterator[None]:
-    """Obeys signals within the block. In threads, and within a block that does so already, it does nothing.
+    """Obeys signals within the block; in threads it does nothing.
 
     farewell: called with the signal before the command ends, to pass it on to other processes.
     """
     global _farewell
-    if _previous or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _farewell = farewell
-    for number in SIGNALS:
-        _previous[number] = signal.signal(number, _receive)
+    outermost, outer_farewell = not _previous, _farewell
+    _farewell = farewell or outer_farewell
+    if outermost:
+        for number in SIGNALS:
+            _previous[number] = signal.signal(number, _receive)
     try:
         if _asked is not None:  # it came between two jobs of one process
             stop()
         yield
     finally:
-        for number, handler in _previous.items():
-            signal.signal(number, handler)
-        _previous.clear()
-        _farewell = None
+        _farewell = outer_farewell
+        if outermost:
+            for number, handler in _previous.items():
+                signal.signal(number, handler)
+            _previous.clear()
 
 
 @contextmanager

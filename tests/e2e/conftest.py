@@ -1,6 +1,7 @@
 """Runs of the command line on tiny networks and a handful of rendered scenes."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -35,10 +36,15 @@ def spawn(tmp_path):
         return subprocess.Popen(
             [sys.executable, "-m", "bench", *map(str, arguments)],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=_hears_ctrl_c,
         )  # fmt: skip
 
     return start
+
+
+def _hears_ctrl_c() -> None:
+    """Shells start what runs in the background deaf to Ctrl-C, and so would be the tests' commands."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_arguments(methods: str, *more: str, protocol: str = "voc_10-5") -> list[str]:

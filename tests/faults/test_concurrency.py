@@ -104,4 +104,3 @@ def test_who_waits_takes_over_within_a_minute_of_a_kill(start, tmp_path):
     print(f"taken over after {', '.join(f'{seconds:.1f}' for seconds in taken)} s")
     ends([holder])
     check_same(tmp_path / "runs", tmp_path / "whole")
-

@@ -110,8 +110,9 @@ TRAINING = [  # (override, steps that it changes)
     ("evaluation.split=dev", "all"),
 ]
 NOT_TRAINING = [
-    "device=cpu", "threads=1", "workers=2", "channels_last=false", "compile=true", "checkpoint_seconds=1", "evaluation.batch=3",
-    "evaluation.size=48", "data.val_images=11", "data.root=elsewhere", "data.name=shapes", "store=elsewhere",
+    "device=cpu", "threads=1", "workers=2", "channels_last=false", "compile=true", "checkpoint_seconds=1",
+    "evaluation.batch=3", "evaluation.size=48", "data.val_images=11", "data.root=elsewhere", "data.name=shapes",
+    "store=elsewhere",
 ]  # fmt: skip
 
 

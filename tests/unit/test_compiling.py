@@ -1,0 +1,63 @@
+"""torch.compile on request: the same losses, and a note instead of a fault where it does not work."""
+
+import pytest
+import torch
+
+from bench.compiling import compiled
+
+
+class Losses(torch.nn.Module):
+    """A layer that grows, as a network does from step to step."""
+
+    def __init__(self):
+        super().__init__()
+        self.grow(2)
+
+    def grow(self, slots: int) -> None:
+        self.layer = torch.nn.Linear(3, slots)
+
+    def forward(self, images):
+        logits = self.layer(images)
+        return {"ce": logits.logsumexp(1).mean(), "l2": logits.square().mean()}
+
+
+def test_losses_and_gradients_are_those_without(monkeypatch):
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend="aot_eager", **options))
+    module, images = Losses(), torch.randn(5, 3)
+    for slots in range(2, 14):  # more steps than torch.compile keeps versions of one function
+        module.grow(slots)
+        plain = module(images)
+        sum(plain.values()).backward()
+        expected = module.layer.weight.grad.clone()
+        module.layer.weight.grad = None
+        call = compiled(module)
+        for _ in range(2):
+            losses = call(images)
+            assert losses.keys() == plain.keys()
+            for name, value in losses.items():
+                assert value.item() == pytest.approx(plain[name].item(), rel=1e-6)
+        sum(losses.values()).backward()
+        torch.testing.assert_close(module.layer.weight.grad, expected)
+
+
+def test_where_it_does_not_work_training_goes_on_and_a_line_says_so(monkeypatch, capsys):
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend=broken, **options))
+    module, images = Losses(), torch.randn(5, 3)
+    call = compiled(module)
+    for _ in range(3):
+        assert call(images)["ce"].item() == module(images)["ce"].item()
+    said = capsys.readouterr().err
+    assert said.count("no torch.compile") == 1 and "no compiler here" in said and "going on without" in said
+
+
+def test_a_fault_of_the_method_stays_one():
+    def faulty(images):
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        compiled(faulty)(torch.zeros(1))
