@@ -187,7 +187,7 @@ class Method(nn.Module, ABC):
         Override this for another rule than the largest logit: whole images are predicted in windows
         (evaluation.size=native), whose logits are averaged first and decided here.
         """
-        return logits.argmax(1)
+        return logits.max(dim=1).indices  # what argmax gives, the first of equals, in a fraction of its time on the CPU
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits of the current network at the size of the images, (B, K, H, W) float32."""

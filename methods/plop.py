@@ -112,7 +112,8 @@ class EntropyScores:
 def _scores(old_logits: Tensor, n_current: int) -> tuple[Tensor, Tensor]:
     """Score and predicted class of every pixel, (B, H, W) each, from logits (B, n_old, H, W)."""
     probabilities = old_logits.float().softmax(dim=1)
-    return pixel_entropy(probabilities) / math.log(n_current), probabilities.argmax(dim=1)
+    classes = probabilities.max(dim=1).indices  # as argmax, in a fraction of its time on the CPU
+    return pixel_entropy(probabilities) / math.log(n_current), classes
 
 
 def _official_thresholds(histogram: Tensor, floor: float) -> Tensor:

@@ -104,7 +104,7 @@ def test_evaluation_beside_its_forward(beside, view):
 
     @torch.inference_mode()
     def work():
-        predictions = method.logits(images).argmax(1)
+        predictions = method.decide(method.logits(images))
         return count_confusion(labels, predictions, scopes, (3, 21, method.step.n_slots))
 
     @torch.inference_mode()

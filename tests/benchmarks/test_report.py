@@ -1,5 +1,7 @@
 """What tables cost beside reading the counts that they are made from."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,11 @@ def store(tmp_path_factory):
 @pytest.mark.benchmark(group="report: 21 runs")
 def test_reading_runs_beside_reading_their_files(beside, store):
     files = [path for run in store.iterdir() for path in run.iterdir() if path.suffix in (".npz", ".json")]
-    beside("read and check 21 runs, beside their bytes", lambda: read_runs(store), lambda: [p.read_bytes() for p in files])
+    beside(
+        "read and check 21 runs, beside their bytes",
+        lambda: read_runs(store),
+        lambda: [file.read_bytes() for file in files],
+    )
 
 
 @pytest.mark.benchmark(group="report: 21 runs")
@@ -38,4 +44,5 @@ def test_tables_beside_the_means_alone(beside, store):
                     if name.startswith("step_"):
                         mean_iou(matrix(counts[name]))
 
-    beside("the report of 21 runs in the terminal, beside the means alone", lambda: report(store, None, ["terminal"]), floor)
+    tables = partial(report, store, None, ["terminal"])
+    beside("the report of 21 runs in the terminal, beside the means alone", tables, floor)
