@@ -112,7 +112,7 @@ class RunConfig:
     store: str = "runs"  # where runs and the step cache live
     device: str = "auto"  # auto, cpu or cuda
     threads: int | None = None  # CPU threads of PyTorch; default: PyTorch's own
-    workers: int | None = None  # data-loading processes; default: none for rendered scenes, else up to 8
+    workers: int | None = None  # data-loading processes; default: none for rendered scenes, else up to 16
     channels_last: bool = True  # memory format of images and convolutions
     compile: bool = False  # torch.compile for training: a slow start of each step, then less time an iteration
     checkpoint_seconds: float = 60.0  # between rolling checkpoints within a step

@@ -28,6 +28,7 @@ from methods.base import Batch, Method
 from protocols.errors import InputError
 from results.schema import write_run
 
+MOST_WORKERS = 16  # one process decodes and augments some 100 images a second; a large GPU eats up to 1,000
 ROW = ("images", "iterations", "seconds", "images_per_second", "peak_memory_mb", "trainable_parameters", "hardware")
 
 
@@ -63,7 +64,7 @@ class Engine:
         self.folder = workspace.store / plan.run_id
         self.learner = Learner(plan, self.cache, machine)
         rendered = plan.spec.config.data.name == "shapes"  # kept in memory: a process for them costs more than it saves
-        usual = 0 if rendered else max(1, min(8, usable_cpus() // distributed.local_world()))
+        usual = 0 if rendered else max(1, min(MOST_WORKERS, usable_cpus() // distributed.local_world()))
         self.workers = usual if machine.workers is None else machine.workers
         self.pin = machine.device.type == "cuda"
 
