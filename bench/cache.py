@@ -173,8 +173,9 @@ class StepCache:
 
     def discard_rolling(self, key: str) -> None:
         """Removes the checkpoint of a published step, and what a killed process left half-written of it."""
-        self.rolling_path(key).unlink(missing_ok=True)
-        remove_left(self.rolling_path(key))
+        with suppress(OSError):  # somebody else's, or the disk has become read-only: it does no harm
+            self.rolling_path(key).unlink(missing_ok=True)
+            remove_left(self.rolling_path(key))
 
     def load_counts(self, key: str) -> np.ndarray | None:
         """Published counts, int64 (3, true slots, predicted slots); None if there are none.

@@ -85,7 +85,7 @@ def try_out(
     folder beside the runs of the store, which is removed whatever happens. count: floating-point operations, too."""
     machine = Machine.of(plan.spec.config)
     quiet = Console(quiet=True) if distributed.rank() > 0 else None
-    meter = Meter(_name(plan), len(plan.spec.protocol.steps), machine.device, quiet, count)
+    meter = Meter(_name(plan), len(plan.spec.protocol.steps), machine, quiet, count)
     short = cut_short(replace(plan, steps=plan.steps[:steps]), iterations)
     with _passing_store(workspace.store) as store:
         outcome = _TimedEngine(short, Workspace(store), machine, meter).run()

@@ -133,7 +133,8 @@ class Engine:
 
     def _write(self, progress: "Progress") -> None:
         slot_ids = np.array(self.plan.spec.protocol.slot_ids)
-        write_run(self.folder, progress.record, slot_ids, progress.counts, progress.log)
+        with interruption.postponed():  # its files belong together
+            write_run(self.folder, progress.record, slot_ids, progress.counts, progress.log)
 
     def _row(self, step: StepPlan, trained: bool) -> dict[str, Any]:
         """The step as the manifest tells it."""
@@ -241,7 +242,7 @@ class Engine:
             "images_per_second": round(images / seconds, 2) if seconds else None,
             "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
             "trainable_parameters": sum(p.numel() for p in method.parameters() if p.requires_grad),
-            "hardware": hardware(self.machine.device),
+            "hardware": hardware(self.machine),
             "code": code_record(self.plan.spec.found.method),
         }
 

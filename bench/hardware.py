@@ -34,6 +34,7 @@ class Speed:
     crop: int
     batch: int
     precision: str
+    compiled: bool
     iterations: int
     seconds_per_iteration: float
     images_per_second: float
@@ -67,10 +68,10 @@ def measure(overrides: Sequence[str], references: Sequence[str], iterations: int
 def _speed(trial: Trial, place: int, iterations: int) -> Speed:
     """What the step at `place` of a trial took."""
     spec, measured, step = trial.plan.spec, trial.steps[place], trial.plan.steps[place]
-    train, device = spec.config.train, Machine.of(spec.config).device
-    name = hardware(device)["name"]
+    train, found = spec.config.train, hardware(Machine.of(spec.config))
+    name = found["name"]
     return Speed(
-        device=name if device.type == "cuda" else f"{name}, {hardware(device)['threads']} threads",
+        device=name if found["device"] == "cuda" else f"{name}, {found['threads']} threads",
         torch=versions()["torch"],
         method=spec.found.label,
         network=spec.network.name,
@@ -82,6 +83,7 @@ def _speed(trial: Trial, place: int, iterations: int) -> Speed:
         crop=train.crop,
         batch=train.batch,
         precision=train.precision,
+        compiled="compile" in found,
         iterations=min(iterations, step.iterations),
         seconds_per_iteration=round(measured.iteration, 4),
         images_per_second=round(train.batch / measured.iteration, 2),

@@ -45,6 +45,8 @@ class Machine:
             raise unknown("device", config.device, ("auto", "cpu", "cuda"))
         if config.device == "cuda" and not torch.cuda.is_available():
             raise InputError("device=cuda, but PyTorch sees no CUDA device here: use device=auto or device=cpu")
+        if config.compile and distributed.world() > 1:
+            raise InputError("compile=true works for one process alone: leave it out, or start without torchrun")
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())

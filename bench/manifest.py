@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import protocols
-from bench import distributed
+from bench import compiling, distributed
 from bench.machine import Machine
 from bench.plan import RunPlan
 from bench.spec import RunSpec
@@ -52,7 +52,7 @@ def manifest(plan: RunPlan, machine: Machine) -> dict[str, Any]:
         "command": os.environ.get(COMMAND, shlex.join(sys.argv)),
         "config": {**asdict(config), spec.found.name: asdict(spec.options)},
         "versions": versions(),
-        "hardware": hardware(machine.device),
+        "hardware": hardware(machine),
         "git_revision": git_revision(),
     }
 
@@ -93,12 +93,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware(device: torch.device) -> dict[str, Any]:
-    """The device that computes, its threads, and the host's cores; and the processes of the run where there are
-    several, each with such a device."""
+def hardware(machine: Machine) -> dict[str, Any]:
+    """The device that computes, its threads, and the host's cores; the processes of the run where there are several,
+    each with such a device; and whether torch.compile compiles."""
+    device = machine.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     one = {"device": device.type, "name": name, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
-    return one if distributed.world() == 1 else {**one, "processes": distributed.world()}
+    if distributed.world() > 1:
+        one["processes"] = distributed.world()
+    if machine.compile and not compiling.refused():
+        one["compile"] = True
+    return one
 
 
 @cache

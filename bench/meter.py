@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.machine import Machine
 from bench.plan import StepPlan
 from bench.progress import Reporter
 
@@ -33,10 +34,10 @@ class Measured:
 
 class Clock:
     """Time that units of work take once the device has done them. The first of several portions is left out: in it
-    kernels are chosen, memory is taken for the first time and loading processes start."""
+    kernels are chosen, memory is taken for the first time and loading processes start. warm_up: how many are."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._at = device, time.monotonic()
+    def __init__(self, device: torch.device, warm_up: int = 1) -> None:
+        self._device, self._at, self._warm_up = device, time.monotonic(), warm_up
         self._portions: list[tuple[float, int]] = []
 
     def done(self, units: int = 1) -> None:
@@ -50,7 +51,7 @@ class Clock:
     @property
     def seconds(self) -> float | None:
         """Of one unit; None if nothing was done."""
-        counted = self._portions[1:] or self._portions
+        counted = self._portions[self._warm_up :] or self._portions
         return sum(seconds for seconds, _ in counted) / sum(units for _, units in counted) if counted else None
 
 
@@ -58,13 +59,15 @@ class Meter(Reporter):
     """The reporter of a run that is tried out: measures every step, and tells it in one line.
 
     count: also the floating-point operations of an iteration, in the first one of each step, which takes longer so.
+    The second is where torch.compile compiles, which does nothing while operations are counted.
     """
 
     def __init__(
-        self, label: str, steps: int, device: torch.device, console: Console | None = None, count: bool = False
+        self, label: str, steps: int, machine: Machine, console: Console | None = None, count: bool = False
     ) -> None:
         super().__init__(label, steps, console)
-        self.device, self.count = device, count
+        self.device, self.count = machine.device, count
+        self._warm_up = 2 if machine.compile else 1
         self.measured: list[Measured] = []
         self._clock: Clock | None = None  # of the training that goes on
         self._next()
@@ -89,7 +92,7 @@ class Meter(Reporter):
 
     @contextmanager
     def training(self, step: StepPlan) -> Iterator[Callable[[int, dict[str, float], float], None]]:
-        self._clock = Clock(self.device)
+        self._clock = Clock(self.device, self._warm_up)
         try:
             with super().training(step) as progress:
                 yield progress

@@ -100,7 +100,7 @@ def _weights(spec: RunSpec) -> Finding:
 
 
 def _device(spec: RunSpec) -> Finding:
-    found = hardware(Machine.of(spec.config).device)
+    found = hardware(Machine.of(spec.config))
     if found["device"] == "cuda":
         return Finding("device", True, f"{found['name']}, {found['cores']} CPU cores to load images")
     full = not spec.network.name.endswith("-tiny")

@@ -15,7 +15,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str,
     try:
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path, metadata)
     except SafetensorError as fault:
-        number = re.search(r"os error (\d+)", str(fault))
+        number = re.search(r"(?:os error |code: )(\d+)", str(fault))  # as versions of safetensors tell it
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from fault

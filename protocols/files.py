@@ -45,7 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_all(*paths: Path) -> Iterator[list[Path]]:
-    """As `replacing`, for files that belong together: all are durable before the first is moved, in the order given."""
+    """As `replacing`, for files that belong together: all are durable before the first is moved, one after
+    the other as given."""
     for folder in {path.parent for path in paths}:
         folder.mkdir(parents=True, exist_ok=True)
     asides = [aside_of(path) for path in paths]

@@ -136,7 +136,8 @@ def write_run(
     counts: Mapping[int, np.ndarray],
     log_rows: Iterable[Mapping[str, Any]] | None = None,
 ) -> Run:
-    """Store a run, or bring it up to date. All files are replaced together, each as a whole, manifest.json last.
+    """Store a run, or bring it up to date. Each file is replaced as a whole, one right after the other, manifest.json
+    last.
 
     manifest: the keys of REQUIRED and whatever else is worth keeping (JSON types). counts: see the module.
     log_rows: dicts of one log line each, columns in order of first appearance; None leaves log.csv as it is.

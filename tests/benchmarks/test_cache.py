@@ -21,7 +21,7 @@ def test_publishing_beside_writing(beside, tmp_path, tensors):
     cache, names = StepCache(tmp_path / "cache"), iter(range(10**9))
 
     def floor():
-        path = tmp_path / "bare.safetensors"
+        path = tmp_path / f"bare{next(names)}.safetensors"  # a new file each time, as the cache writes one
         save_file(tensors, path)
         with open(path, "rb") as file:
             os.fsync(file.fileno())

@@ -30,16 +30,23 @@ def bench(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def spawn(tmp_path):
-    """Starts the command line as a process of its own in an empty folder."""
+    """Starts the command line as a process of its own in an empty folder. What still runs at the end is killed."""
+    started = []
 
-    def start(*arguments: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-m", "bench", *map(str, arguments)],
+    def start(*arguments: str, program: tuple[str, str] = ("-m", "bench")) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, *program, *map(str, arguments)],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=_hears_ctrl_c,
         )  # fmt: skip
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def _hears_ctrl_c() -> None:

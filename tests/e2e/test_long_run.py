@@ -56,9 +56,9 @@ def test_40_steps_in_one_process(bench, monkeypatch, tmp_path):
 
 
 def test_memory_is_flat_over_eleven_steps_up_to_151_slots(bench, monkeypatch, tmp_path):
-    """ADE20K's 100-5 with evaluation at 512 pixels, where the logits of one image are 158 MB in float32: no more than
-    twice those of a batch of two are held at once.
+    """ADE20K's 100-5 with evaluation at 512 pixels, where the logits of an image are 151 MB in float32 at the end.
 
+    No more than three times those of a batch of two are held at once.
     What is freed stays with the allocator for the next step, as the process wants it: it is given back before a look.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -81,4 +81,4 @@ def test_memory_is_flat_over_eleven_steps_up_to_151_slots(bench, monkeypatch, tm
     told = f"MB held {[memory // MB for memory in held]}, more at the peak {[peak // MB for peak in peaks]}"
     print(told)
     assert max(held) - held[1] < 16 * MB, told  # from step 1 on, when there is a teacher
-    assert peaks[-1] < 2 * 2 * 151 * 512 * 512 * 4, told
+    assert max(peaks[1:]) < 3 * 2 * 151 * 512 * 512 * 4, told

@@ -1,13 +1,17 @@
 """Several processes at work on one store, with flock and on file systems that have none."""
 
+import json
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError, safe_open
 
 from results.schema import read_runs
 from tests.e2e.conftest import run_arguments
@@ -29,14 +33,9 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.fixture(params=["flock", "no flock"])
-def start(request, spawn, tmp_path) -> Callable[..., subprocess.Popen]:
+def start(request, spawn) -> Callable[..., subprocess.Popen]:
     """Starts the command line, also as it is where the file system answers ENOSYS to flock."""
-    if request.param == "flock":
-        return spawn
-    return lambda *words: subprocess.Popen(
-        [sys.executable, "-c", WITHOUT_FLOCK, *map(str, words)],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    return spawn if request.param == "flock" else partial(spawn, program=("-c", WITHOUT_FLOCK))
 
 
 def ends(processes: list[subprocess.Popen]) -> list[str]:
@@ -74,32 +73,42 @@ def test_four_commands_that_share_a_base_train_it_once(start, tmp_path):
     check_sound(tmp_path / "runs")
 
 
+def newest(rolling: Path) -> tuple[float, str, int]:
+    """Time of the newest checkpoint, the step it is of, and the iteration that it holds."""
+    found = (0.0, "", 0)
+    for path in rolling.glob("[!.]*.safetensors"):
+        with suppress(OSError, SafetensorError), safe_open(path, "pt") as file:
+            iteration = json.loads(file.metadata()["json"])["position"]["iteration"]
+            found = max(found, (path.stat().st_mtime, path.stem, iteration))
+    return found
+
+
 def test_who_waits_takes_over_within_a_minute_of_a_kill(start, tmp_path):
-    """Three in a row are killed while they hold the step; the fourth ends it from where they were."""
-    ends([start(*RUN, "store=whole")])
+    """Three in a row are killed while they hold the step; the fourth ends it. Each goes on where the last was."""
+    words = [*RUN, "train.base.iterations=300", "train.increment.iterations=100"]
+    ends([start(*words, "store=whole")])
     rolling = tmp_path / "runs" / "cache" / "rolling"
 
-    def checkpoint() -> float:
-        return max((path.stat().st_mtime for path in rolling.glob("[!.]*.safetensors")), default=0.0)
-
-    def advance(since: float, process: subprocess.Popen, seconds: float) -> float:
+    def next_after(before: tuple[float, str, int], process: subprocess.Popen, seconds: float):
         begun = time.monotonic()
-        while checkpoint() <= since:
+        while (now := newest(rolling)) <= before:
             assert time.monotonic() - begun < seconds and process.poll() is None, "nobody took over"
             time.sleep(0.01)
-        return time.monotonic() - begun
+        return now, time.monotonic() - begun
 
-    holder, taken = start(*RUN, "store=runs"), []
-    advance(0.0, holder, 300)
+    holder, taken = start(*words, "store=runs"), []
+    next_after((0.0, "", 0), holder, 300)
     for _ in range(3):
         holder.send_signal(signal.SIGSTOP)  # it holds the lock, and gets no further
-        waiter = start(*RUN, "store=runs")
+        waiter = start(*words, "store=runs")
         while "waiting for it" not in waiter.stdout.readline():
             assert waiter.poll() is None
-        last = checkpoint()
+        before = newest(rolling)
         holder.kill()
         holder.communicate()  # without it the process would still be there, as a zombie
-        taken.append(advance(last, waiter, 60))
+        now, seconds = next_after(before, waiter, 60)
+        assert now[1] != before[1] or now[2] > before[2], "it began the step anew"
+        taken.append(seconds)
         holder = waiter
     print(f"taken over after {', '.join(f'{seconds:.1f}' for seconds in taken)} s")
     ends([holder])

@@ -49,12 +49,13 @@ def end(process: subprocess.Popen) -> tuple[int, str]:
 def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_once_there_is_room(spawn, mount, tmp_path):
     """The disk grows by 300 KB after each failure: the run fails at one write after another, and loses none of them."""
     assert end(spawn(*RUN, "store=whole"))[0] == 0
-    size, failures, made = 4, 0, {}
+    size, failures, made, said = 4, 0, {}, ""
     disk = mount("disk", f"size={size}k")
     while True:
         code, output = end(spawn(*RUN, "store=disk/runs"))
         check_sound(disk / "runs")
         assert "Traceback" not in output, output
+        said += output
         now = published(disk / "runs")
         assert {key: now.get(key) for key in made} == made, "a published step was lost"
         made = now
@@ -65,6 +66,7 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_once_there_is_room(sp
         size += 300
         mount("disk", f"size={size}k")
     assert failures >= 5 and size > 2000
+    assert "no checkpoint: cannot write" in said and "training goes on without" in said
     check_same(disk / "runs", tmp_path / "whole")
 
 
@@ -75,7 +77,9 @@ def test_a_full_disk_does_not_harm_a_report(spawn, mount, tmp_path):
     disk = mount("disk", "size=24k")
     code, output = end(spawn(*report, "--out", "disk/out"))
     assert code == 2 and "No space left on device" in output and "Traceback" not in output, output
-    assert all(not name.startswith(".") for name in files(disk / "out"))
+    whole = files(tmp_path / "whole-out")
+    for name, path in files(disk / "out").items():
+        assert path.read_bytes() == whole[name].read_bytes(), f"{name} is half-written"
     mount("disk", "size=4m")
     code, output = end(spawn(*report, "--out", "disk/out"))
     assert code == 0, output

@@ -50,7 +50,7 @@ def test_publishing_leaves_nothing_but_the_entry_and_removes_the_rolling_checkpo
     gone.start()
     gone.join()
     aside = aside_of(cache.rolling_path(KEY))
-    aside.with_name(aside.name.replace(str(os.getpid()), str(gone.pid))).write_bytes(b"half a checkpoint")
+    aside.with_name(aside.name.removesuffix(str(os.getpid())) + str(gone.pid)).write_bytes(b"half a checkpoint")
     publish(cache)
     assert not list((cache.root / "rolling").iterdir())
     assert [path.name for path in (cache.root / "steps").iterdir()] == [KEY]

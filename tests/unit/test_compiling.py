@@ -2,8 +2,17 @@
 
 import pytest
 import torch
+from functorch.compile import nop
+from torch._dynamo.backends.common import aot_autograd
 
+from bench import compiling
 from bench.compiling import compiled
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """As in a process where nothing has failed yet."""
+    monkeypatch.setattr(compiling, "_refused", False)
 
 
 class Losses(torch.nn.Module):
@@ -41,16 +50,23 @@ def test_losses_and_gradients_are_those_without(monkeypatch):
         torch.testing.assert_close(module.layer.weight.grad, expected)
 
 
-def test_where_it_does_not_work_training_goes_on_and_a_line_says_so(monkeypatch, capsys):
-    def broken(graph, inputs):
-        raise RuntimeError("no compiler here")
+def broken(graph, inputs):
+    raise RuntimeError("no compiler here")
 
+
+@pytest.mark.parametrize(
+    "backend", [broken, aot_autograd(fw_compiler=nop, bw_compiler=broken)], ids=["forward", "backward"]
+)
+def test_where_it_does_not_work_training_goes_on_and_a_line_says_so(monkeypatch, capsys, backend):
     compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend=broken, **options))
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend=backend, **options))
     module, images = Losses(), torch.randn(5, 3)
     call = compiled(module)
     for _ in range(3):
-        assert call(images)["ce"].item() == module(images)["ce"].item()
+        losses = call(images)
+        assert losses["ce"].item() == module(images)["ce"].item()
+        sum(losses.values()).backward()
+    assert compiled(module) is module and compiling.refused()  # it is not tried again
     said = capsys.readouterr().err
     assert said.count("no torch.compile") == 1 and "no compiler here" in said and "going on without" in said
 

@@ -280,6 +280,6 @@ def test_a_failed_write_leaves_the_old_file(folder, monkeypatch, call):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(InputError, match="no space left on device"):
+    with pytest.raises(InputError, match="No space left on device"):
         write_run(folder, manifest(), SLOTS, {0: STEP_0 * 2, 1: STEP_1})
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
