@@ -49,8 +49,11 @@ def replacing_all(*paths: Path) -> Iterator[list[Path]]:
     the other as given."""
     for folder in {path.parent for path in paths}:
         folder.mkdir(parents=True, exist_ok=True)
-    asides = [aside_of(path) for path in paths]
+    folders = [aside_of(path) for path in paths]  # of their own: libraries write aside in their turn, beside the file
+    asides = [folder / path.name for folder, path in zip(folders, paths, strict=True)]
     try:
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
         yield asides
         for aside in asides:
             fsync_file(aside)
@@ -59,8 +62,8 @@ def replacing_all(*paths: Path) -> Iterator[list[Path]]:
         for folder in {path.parent for path in paths}:
             fsync_folder(folder)
     finally:
-        for aside in asides:
-            aside.unlink(missing_ok=True)
+        for folder in folders:
+            remove(folder)
 
 
 @contextmanager

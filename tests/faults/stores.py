@@ -1,5 +1,6 @@
 """What a store holds, told so that two of them can be compared after all that happened to one."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -12,12 +13,11 @@ from results.schema import read_runs
 def files(folder: Path) -> dict[str, Path]:
     """Every file below a folder, hidden ones too, by its path in it; locks left out, which are empty and stay."""
     found = {}
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file() and path.suffix != ".lock":
+    for where, _, names in os.walk(folder):  # which passes over what goes meanwhile
+        for name in names:
+            if not name.endswith(".lock"):
+                path = Path(where, name)
                 found[path.relative_to(folder).as_posix()] = path
-        except OSError:  # gone meanwhile
-            continue
     return found
 
 

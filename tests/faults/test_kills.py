@@ -130,4 +130,4 @@ def test_ended_at_random_moments(two, tmp_path, capsys, number, times, code):
     moments = endure(two, tmp_path, number, times, code, seed=0)
     with capsys.disabled():
         print(f"\n{times} x {signal.Signals(number).name}:\n{tally(moments)}")
-    assert len(set(moments)) >= 4, "the moments were all alike"
+    assert len(set(moments)) >= 3, "the moments were all alike"
