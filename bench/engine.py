@@ -28,7 +28,7 @@ from methods.base import Batch, Method
 from protocols.errors import InputError
 from results.schema import write_run
 
-MOST_WORKERS = 16  # one process decodes and augments some 100 images a second; a large GPU eats up to 1,000
+MOST_WORKERS = 16  # one process decodes and augments some 100 images a second; a large GPU eats some 700
 ROW = ("images", "iterations", "seconds", "images_per_second", "peak_memory_mb", "trainable_parameters", "hardware")
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.conftest import run_arguments
 from tests.faults.stores import check_same, check_sound, clear, files, phase, published, tally
 
-# Bit-equality holds for one device and one number of threads: both are in SMALL. Three steps, a checkpoint every 10
+# Bit-equality holds for one device and one number of threads: both are in SMALL. Three steps, a checkpoint every 20
 # iterations, an evaluation after each step.
 RUN = [*run_arguments("mib"), "train.base.iterations=80", "train.increment.iterations=40", "checkpoint_seconds=0"]
 REPORT = ["report", "--format", "md,csv,latex,html,png"]
