@@ -179,7 +179,7 @@ class Plop(Method):
     Config = PlopConfig
     summary = "entropy pseudo-labels, local POD distillation, background initialisation"
     paper = "Douillard et al., PLOP: Learning without Forgetting for Continual Semantic Segmentation, CVPR 2021"
-    version = 2  # 2: on the segmenter the background keeps its bias
+    version = 3  # 2: on the segmenter the background keeps its bias; 3: sums in another order
     uses_teacher = True
     published = (
         *PLOP_TRAINING,

@@ -63,6 +63,29 @@ def test_pod_distillation_by_hand():
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (9, 9), (3, 3), (16, 12), (8, 13)])
+@pytest.mark.parametrize("scales", [(1, 2, 4), (2, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pod_distillation_equals_its_direct_form_gradient_included(size, scales, dtype):
+    generator = torch.Generator().manual_seed(0)
+    old = [torch.randn(2, channels, *size, generator=generator).to(dtype) for channels in (5, 2)]
+    new = [torch.randn(2, channels, *size, generator=generator).to(dtype) for channels in (5, 3)]
+    levels = [m.clone().requires_grad_() for m in new]
+    pod_distillation(old, levels, 2, 1, 0.3, 0.1, scales).backward()
+
+    direct = [m.double().requires_grad_() for m in new]
+    merged = [direct[0], torch.stack([direct[1][:, 0] + direct[1][:, 2], direct[1][:, 1]], dim=1)]
+    distances = [
+        (direct_local_pod(n.square(), scales) - direct_local_pod(o.double().square(), scales)).norm(dim=1).mean()
+        for n, o in zip(merged, old, strict=True)
+    ]
+    (math.sqrt(3 / 1) / 2 * (0.3 * distances[0] + 0.1 * distances[1])).backward()
+    for found, expected in zip(levels, direct, strict=True):
+        assert found.grad.dtype == dtype
+        tolerance = {} if dtype == torch.float32 else {"rtol": 2**-7, "atol": 1e-4}  # bfloat16 keeps 8 bits
+        torch.testing.assert_close(found.grad.double(), expected.grad.to(torch.float32).double(), **tolerance)
+
+
 def test_pod_distillation_of_equal_maps_is_zero_with_a_finite_gradient():
     old = torch.randn(1, 2, 4, 4)
     new = torch.cat([old, torch.zeros(1, 1, 4, 4)], dim=1).requires_grad_()
