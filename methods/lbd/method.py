@@ -67,6 +67,7 @@ class Lbd(Method):
         "was available; besides the image tower that all methods start from (its control random_encoder does not) "
         "it uses CLIP's text tower"
     )
+    version = 2  # 2: LPD's anchor is the mean of the classes of step 0
     backbones = ("segmenter",)
     family = "clip"
     uses_teacher = True

@@ -16,7 +16,7 @@ from methods.nn.network import Network
 from methods.nn.segmenter import class_axis_norm
 from protocols.errors import InputError
 
-GENERIC = "object"  # a name of no class in particular: its text feature is the anchor of LPD
+GENERIC = "object"  # a name of no class in particular, where only shapes count
 CONTEXT_STD = 0.02
 TEMPERATURE, COLDEST, HOTTEST = 0.07, 0.01, 1.0
 
@@ -82,7 +82,6 @@ class LbdNetwork(Network):
             entry.requires_grad_(config.old_proto == "tuned")
         first = not self.kept
         if first:
-            self.anchor.copy_(text.templates([GENERIC], config.single_template)[0])
             self._add_norm(1)
         self._add_backgrounds(first)
         room = text.longest_context(names)
@@ -94,6 +93,8 @@ class LbdNetwork(Network):
         self.residuals.append(nn.Parameter(like.new_zeros(len(names), len(like))))
         self.names += tuple(names)
         templates = text.templates(names, config.single_template)
+        if first and len(names) > 1:  # of one class alone it would be the class itself
+            self.anchor.copy_(templates.mean(dim=0))
         guides = permuted(templates, self.anchor) if config.lpd_permuted else templates
         self.guides.append(nn.Parameter(guides.clone(), requires_grad=False))
         if config.proto == "free":

@@ -18,8 +18,8 @@ RELATION_TEMPERATURE = 0.1
 def template_relations(templates: Tensor, anchor: Tensor, n_old: int) -> Tensor:
     """Cosines between text features once their common direction is removed (E3).
 
-    Text features of CLIP crowd in a narrow cone; without the anchor, the feature of no class in particular, their
-    relations spread. templates (n, D) unit; anchor (D,) unit. Returns rows of the new foreground, (n - n_old, n).
+    Text features of CLIP crowd in a narrow cone; without the anchor, the mean of some of them, their relations spread.
+    templates (n, D) unit; anchor (D,). Returns rows of the new foreground, (n - n_old, n).
     """
     centred = F.normalize(templates - anchor, dim=1)
     return centred[n_old:] @ centred.T
@@ -44,7 +44,7 @@ def lpd_loss(
     * "anchor": mean of 1 - cos(prototype, template): position instead of topology.
 
     The partners of a class are all other seen classes, or with graph="step" the other classes of its step. Without
-    partners the loss is 0. prototypes, templates (n, D) unit, the first n_old of old classes; anchor (D,) unit.
+    partners the loss is 0. prototypes, templates (n, D) unit, the first n_old of old classes; anchor (D,).
     """
     if form == "anchor":
         return (1 - (prototypes[n_old:] * templates[n_old:]).sum(dim=1)).mean()
@@ -72,7 +72,7 @@ def permuted(templates: Tensor, anchor: Tensor) -> Tensor:
     long and as spread as before, and without the relations that language gives them. The control that asks whether
     LPD's gain is due to language; it needs no other class's name.
 
-    templates (n, D) unit, anchor (D,) unit -> (n, D) unit. Draws from PyTorch's global generator.
+    templates (n, D) unit, anchor (D,) -> (n, D) unit. Draws from PyTorch's global generator.
     """
     orders = torch.stack([torch.randperm(templates.shape[1]) for _ in templates]).to(templates.device)
     return F.normalize(anchor + (templates - anchor).gather(1, orders), dim=1)

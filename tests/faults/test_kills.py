@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -27,13 +28,14 @@ class Command:
     def __init__(self, spawn: Callable[..., subprocess.Popen], words: list[str], folder: Path):
         self.spawn, self.words, self.folder = spawn, words, folder
 
-    def whole(self) -> float:
-        """Runs to its end; the seconds that took."""
+    def whole(self) -> tuple[float, int]:
+        """Runs to its end; the seconds that took, and how often the files of its folder were seen to change."""
         start = time.monotonic()
         process = self.spawn(*self.words)
+        changes = self.follow(process, None)
         output, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, output
-        return time.monotonic() - start
+        return time.monotonic() - start, changes
 
     def ended_after(self, seconds: float, number: int) -> tuple[int, str]:
         """Sends a signal after some time, or lets it end first."""
@@ -45,19 +47,23 @@ class Command:
         output, _ = process.communicate(timeout=SECONDS)
         return process.returncode, output
 
-    def ended_at_change(self, changes: int, number: int) -> tuple[int, str]:
+    def ended_at_change(self, change: int, number: int) -> tuple[int, str]:
         """Sends a signal as soon as the files of its folder have changed so many times: while it writes."""
         process = self.spawn(*self.words)
-        before = state(self.folder)
-        while process.poll() is None:
-            now = state(self.folder)
-            changes -= now != before
-            if changes <= 0:
-                process.send_signal(number)
-                break
-            before = now
+        self.follow(process, change)
+        if process.poll() is None:
+            process.send_signal(number)
         output, _ = process.communicate(timeout=SECONDS)
         return process.returncode, output
+
+    def follow(self, process: subprocess.Popen, last: int | None) -> int:
+        """Waits for the last of so many changes of the files, or for the end of the process; the changes seen."""
+        before, changes = state(self.folder), 0
+        while process.poll() is None and changes != last:
+            now = state(self.folder)
+            changes += now != before
+            before = now
+        return changes
 
 
 def state(folder: Path) -> dict[str, int]:
@@ -70,45 +76,54 @@ def state(folder: Path) -> dict[str, int]:
     return sizes
 
 
+class Pair(NamedTuple):
+    """The run and the report of it, and for each the seconds and the changes of files that it takes undisturbed."""
+
+    run: Command
+    report: Command
+    run_takes: tuple[float, int]
+    report_takes: tuple[float, int]
+
+
 @pytest.fixture
-def two(spawn, tmp_path) -> tuple[Command, Command, float]:
-    """The run and the report of it, after both have gone through undisturbed in `whole`, and the seconds of the run."""
-    seconds = Command(spawn, [*RUN, "store=whole"], tmp_path).whole()
-    Command(spawn, [*REPORT, "--store", "whole", "--out", "whole-out"], tmp_path).whole()
+def pair(spawn, tmp_path) -> Pair:
+    """Both have gone through undisturbed in the store `whole` and the folder `whole-out`."""
+    run_takes = Command(spawn, [*RUN, "store=whole"], tmp_path / "whole").whole()
+    report_takes = Command(spawn, [*REPORT, "--store", "whole", "--out", "whole-out"], tmp_path / "whole-out").whole()
     run = Command(spawn, [*RUN, "store=runs"], tmp_path / "runs")
     report = Command(spawn, [*REPORT, "--store", "runs", "--out", "out"], tmp_path / "out")
-    return run, report, seconds
+    return Pair(run, report, run_takes, report_takes)
 
 
-def endure(two, tmp_path: Path, number: int, times: int, code: int, seed: int) -> list[str]:
+def endure(pair: Pair, tmp_path: Path, number: int, times: int, code: int, seed: int) -> list[str]:
     """Ends run and report `times` times, in as many rounds as it takes; every round must end as if nothing had been.
 
-    Half of the moments are random times, half random changes of the files. Returns what was on disk at each moment.
+    Half of the moments are random times, half random changes of the files, both drawn from all that the command takes.
+    Returns what was on disk at each moment.
     """
-    run, report, seconds = two
     store, out = tmp_path / "runs", tmp_path / "out"
     draw, moments = random.Random(seed), []
     while len(moments) < times:
         clear(store, out)
         made: dict[str, tuple[int, int]] = {}
-        for command in (run, report):
+        for command, (seconds, changes) in ((pair.run, pair.run_takes), (pair.report, pair.report_takes)):
             done = False
             while not done and len(moments) < times:
                 after = draw.uniform(0.0, seconds)
                 if draw.random() < 0.5:
                     returned, output = command.ended_after(after, number)
                 else:
-                    after, (returned, output) = seconds, command.ended_at_change(draw.randint(1, 12), number)
+                    after, (returned, output) = seconds, command.ended_at_change(draw.randint(1, changes), number)
                 # Before the program has begun, and once it has said its last, a signal is the interpreter's.
                 unborn = number != signal.SIGKILL and after < START and code != returned != 0 and not files(store)
-                done = returned == 0 or ("written: " in output if command is report else "files: runs/" in output)
+                done = returned == 0 or ("written: " in output if command is pair.report else "files: runs/" in output)
                 if done:
                     assert returned in (0, code, -number), f"{returned}: {output}"
                 elif not unborn:
                     assert returned == code, f"{returned}: {output}"
                     if number != signal.SIGKILL:
                         assert "the same command goes on from here" in output and "Traceback" not in output, output
-                    moments.append("report" if command is report else phase(store))
+                    moments.append("report" if command is pair.report else phase(store))
                 check_sound(store)
                 now = published(store)
                 assert {key: now[key] for key in made} == made, "a published step was trained again"
@@ -126,8 +141,8 @@ def endure(two, tmp_path: Path, number: int, times: int, code: int, seed: int) -
     [(signal.SIGKILL, 30, -signal.SIGKILL), (signal.SIGTERM, 12, 143), (signal.SIGINT, 12, 130)],
     ids=["SIGKILL", "SIGTERM", "Ctrl-C"],
 )
-def test_ended_at_random_moments(two, tmp_path, capsys, number, times, code):
-    moments = endure(two, tmp_path, number, times, code, seed=0)
+def test_ended_at_random_moments(pair, tmp_path, capsys, number, times, code):
+    moments = endure(pair, tmp_path, number, times, code, seed=0)
     with capsys.disabled():
         print(f"\n{times} x {signal.Signals(number).name}:\n{tally(moments)}")
-    assert len(set(moments)) >= 3, "the moments were all alike"
+    assert len(set(moments)) >= 4, "the moments were all alike"

@@ -174,7 +174,7 @@ def test_the_control_is_fixed_when_its_class_comes():
 
 
 def test_relations_of_real_text_features_make_sense(shared):
-    """OpenAI's ViT-B/16 features of "a photo of a {class}": crowded, and spread once the anchor is out."""
+    """OpenAI's ViT-B/16 features of "a photo of a {class}": crowded, and spread once their mean is out."""
     import numpy as np
 
     text = torch.from_numpy(np.load(shared / "text_embeddings" / "voc_with_background.npy")).float()
@@ -182,8 +182,7 @@ def test_relations_of_real_text_features_make_sense(shared):
     classes = text[1:]
     crowded = (classes @ classes.T)[~torch.eye(20, dtype=torch.bool)]
     assert crowded.min() > 0.6  # raw cosines tell little: all are high
-    anchor = F.normalize(classes.mean(dim=0), dim=0)
-    relations = template_relations(classes, anchor, 0)
+    relations = template_relations(classes, classes[:10].mean(dim=0), 0)  # as if ten were those of step 0
     off = relations[~torch.eye(20, dtype=torch.bool)]
     assert off.std() > 2 * crowded.std() and off.min() < 0 < off.max()
     relations.fill_diagonal_(-1)
@@ -194,6 +193,31 @@ def test_relations_of_real_text_features_make_sense(shared):
     assert nearest["bus"] in ("car", "train")
     entropy = -(F.softmax(relations / 0.1, dim=1) * F.log_softmax(relations / 0.1, dim=1)).sum(dim=1)
     assert entropy.max() < 0.97 * math.log(19)  # the target of rel_kl is not uniform
+
+
+def test_the_anchor_lies_among_the_classes_of_the_first_step_and_stays():
+    """What LPD takes away from text features must be what they share, or their relations crowd more than before."""
+    method = lbd()
+    for step in steps()[:2]:
+        method.begin_step(step)
+        method.end_step(step, [])
+    network = method.network
+    torch.testing.assert_close(network.anchor, network.templates()[:10].mean(dim=0))
+    off = ~torch.eye(11, dtype=torch.bool)
+    relations = template_relations(network.templates(), network.anchor, 0)[off]
+    crowded = (network.templates() @ network.templates().T)[off]
+    assert relations.mean().abs() < 0.15 < crowded.mean() and relations.std() > 1.2 * crowded.std()
+
+
+def test_a_first_step_of_one_class_has_no_anchor_but_relations_later():
+    method = lbd()
+    for step in steps("voc_1-1")[:3]:
+        method.begin_step(step)
+        method.end_step(step, [])
+    network = method.network
+    assert network.anchor.abs().sum() == 0
+    relations = template_relations(network.templates(), network.anchor, 0)
+    torch.testing.assert_close(relations, network.templates() @ network.templates().T)
 
 
 # steps
