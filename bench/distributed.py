@@ -292,7 +292,8 @@ def gathered(tensor: Tensor) -> list[Tensor]:
 
 
 def part_of(length: int, multiple: int) -> slice:
-    """This process's part of `length` things in a row: neighbours, whole groups of `multiple` but for the last."""
+    """This process's part of `length` things in a row: neighbours, whole groups of `multiple` but for the last. Where
+    there are too few for all, process 0 has some."""
     groups = -(-length // multiple)
-    first, last = (groups * place // world() * multiple for place in (rank(), rank() + 1))
-    return slice(first, min(last, length))
+    first, last = (-(-groups * place // world()) * multiple for place in (rank(), rank() + 1))
+    return slice(min(first, length), min(last, length))

@@ -86,7 +86,7 @@ def try_out(
     machine = Machine.of(plan.spec.config)
     quiet = Console(quiet=True) if distributed.rank() > 0 else None
     meter = Meter(_name(plan), len(plan.spec.protocol.steps), machine, quiet, count)
-    short = cut_short(replace(plan, steps=plan.steps[:steps]), iterations)
+    short = cut_short(replace(plan, steps=plan.steps[:steps]), iterations, distributed.world())
     with _passing_store(workspace.store) as store:
         outcome = _TimedEngine(short, Workspace(store), machine, meter).run()
     return Trial(plan, meter.measured, outcome.error, outcome.exit_code)
@@ -164,8 +164,9 @@ def _print(prepared: Prepared, trials: Sequence[Trial]) -> None:
         return
     due = due_steps(prepared)
     seconds = [total_seconds(trial.rates, trial.plan, due.of(trial.plan)) for trial in trials]
+    total = "unknown" if None in seconds else duration(sum(seconds))
     console.print(
-        f"every step works; nothing was stored. Estimate for all runs: {duration(sum(filter(None, seconds)))}, "
+        f"every step works; nothing was stored. Estimate for all runs: {total}, "
         "without steps that are cached or shared; judged by the second iteration of each step, with evaluation and "
         "without a method's own passes over the images",
         soft_wrap=True,

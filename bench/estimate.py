@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from bench import distributed
 from bench.launch import Prepared
 from bench.plan import RunPlan, StepPlan
 
@@ -44,14 +45,16 @@ def due_steps(prepared: Prepared) -> Due:
 
 
 def total_seconds(rates: Rates, plan: RunPlan, steps: Sequence[StepPlan]) -> float | None:
-    """Training and evaluation of these steps of `plan`; None where nothing is known that they need."""
+    """Training and evaluation of these steps of `plan`, by the processes there are; None where nothing is known that
+    they need."""
     total = 0.0
+    images = distributed.part_of(len(plan.evaluation_view), plan.spec.config.evaluation.batch).stop
     for step in steps:
         index = plan.steps.index(step)
         iteration, image = (_at(known, index) for known in (rates.iteration, rates.image))
         if image is None or (iteration is None and step.iterations):
             return None
-        total += (iteration or 0.0) * step.iterations + image * len(plan.evaluation_view)
+        total += (iteration or 0.0) * step.iterations + image * images
     return total
 
 

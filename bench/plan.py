@@ -68,15 +68,15 @@ def state_bytes(spec: RunSpec) -> int:
     return total
 
 
-def cut_short(plan: RunPlan, limit: int) -> RunPlan:
-    """The same run for a dry run: `limit` iterations of every step and `limit` batches of evaluation (the largest
-    images, where they are evaluated whole), under keys that no real run has."""
+def cut_short(plan: RunPlan, limit: int, processes: int) -> RunPlan:
+    """The same run for a dry run: `limit` iterations of every step and `limit` batches of evaluation in each process
+    of the run (the largest images, where they are evaluated whole), under keys that no real run has."""
     steps = tuple(
         replace(step, limit=limit, **{name: _dry(getattr(step, name)) for name in ("base_key", "key", "counts_key")})
         for step in plan.steps
     )
     section, view = plan.spec.config.evaluation, plan.evaluation_view
-    places = make_eval_loader(view, section.side, section.batch, workers=0).order[: limit * section.batch]
+    places = make_eval_loader(view, section.side, section.batch, workers=0).order[: limit * processes * section.batch]
     indices = view.indices[np.sort(places)]
     images = replace(plan.evaluation, indices=indices)
     return replace(plan, steps=steps, evaluation=images, evaluation_view=replace(view, indices=indices))

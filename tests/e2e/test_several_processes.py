@@ -74,6 +74,17 @@ def test_two_processes_have_the_losses_of_one_and_its_counts_from_its_weights(be
         assert (run.path / "counts.npz").read_bytes() == (one[label].path / "counts.npz").read_bytes(), label
 
 
+def test_a_dry_run_on_two_processes_tries_every_step_and_estimates_the_whole(torchrun, tmp_path):
+    """Also where there are fewer batches of evaluation than processes."""
+    words = arguments("mib", "--dry", "evaluation.batch=1000", "store=runs")
+    output, _ = (process := torchrun(*words)).communicate(timeout=400)
+    assert process.returncode == 0, output
+    assert output.count("step 0 of 1 is fine") == output.count("step 1 of 1 is fine") == 1, output
+    assert "every step works; nothing was stored" in output and "unknown" not in output, output
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"cache"}
+    assert {path.name for path in (tmp_path / "runs" / "cache").iterdir()} == {"presence"}
+
+
 def test_what_cannot_be_divided_is_refused_in_one_line(torchrun):
     cases = [
         (arguments("mib", "train.batch=3"), "train.batch=3 cannot be shared equally by 2 processes"),

@@ -63,9 +63,9 @@ def in_two(rank: int, folder: Path) -> None:
     loss.backward()
     assert loss == 16 and torch.equal(values.grad, torch.full((2, 1), 4.0))
 
-    # 10 images in batches of 4: three batches, of which the second process has the last two
-    assert distributed.part_of(10, 4) == [slice(0, 4), slice(4, 10)][rank]
-    assert distributed.part_of(3, 4) == [slice(0, 0), slice(0, 3)][rank]
+    # 10 images in batches of 4: three batches, of which the first process has two; of one batch, it has that
+    assert distributed.part_of(10, 4) == [slice(0, 8), slice(8, 10)][rank]
+    assert distributed.part_of(3, 4) == [slice(0, 3), slice(3, 3)][rank]
     assert distributed.add(torch.tensor([rank + 1])) == 3 and distributed.lowest(torch.tensor([rank + 1])) == 1
     assert distributed.agree(rank == 1, rank == 1) == (False, True)
     assert [int(t) for t in distributed.gathered(torch.tensor([rank]))] == [0, 1]

@@ -217,7 +217,7 @@ def test_a_decision_of_its_own_is_in_the_keys_of_counts_and_whole_images_need_it
 
 def test_a_run_cut_short_has_the_same_steps_under_keys_of_its_own(plan):
     whole = plan()
-    short = cut_short(whole, 2)
+    short = cut_short(whole, 2, 1)
     assert [step.due for step in short.steps] == [2, 2, 2]
     assert [step.iterations for step in short.steps] == [step.iterations for step in whole.steps]  # the schedule's
     own, real = (
@@ -227,8 +227,9 @@ def test_a_run_cut_short_has_the_same_steps_under_keys_of_its_own(plan):
     assert len(own) == len(real) and not own & real
     assert short.steps[0].key == short.steps[0].base_key  # what is shared stays so
     assert len(plan("mib", "voc_10-5", "evaluation.batch=3").evaluation_view) == 10
-    few = cut_short(plan("mib", "voc_10-5", "evaluation.batch=3"), 2)
+    few = cut_short(plan("mib", "voc_10-5", "evaluation.batch=3"), 2, 1)
     assert len(few.evaluation_view) == len(few.evaluation.rows) == 6
+    assert len(cut_short(plan("mib", "voc_10-5", "evaluation.batch=3"), 2, 2).evaluation_view) == 10  # of 12
 
 
 def test_a_wrong_size_of_evaluation_is_refused():
