@@ -27,7 +27,7 @@ class LbdConfig(MethodConfig):
     single_template: bool = False  # True: "a photo of a {}." alone instead of the mean over all templates
     # LPD
     lpd: str = "rel_kl"  # rel_kl, rel_mse, anchor, init_only (no loss, prototypes start at the templates) or off
-    lpd_weight: float = 1.0
+    lpd_weight: float = 0.1  # this and mmbd_weight: docs/tuning.md
     lpd_graph: str = "seen"  # partners of a new class: all seen classes, or step: those of its step
     lpd_permuted: bool = False  # True: relations of text features with permuted entries, as a control
     # MMBD
@@ -35,7 +35,7 @@ class LbdConfig(MethodConfig):
     bg_agg: str = "lse"  # or max
     bg_bank: str = "carry"  # what the increments do with the bank: carry it on, grow it by one, or reinit it
     mmbd: bool = True
-    mmbd_weight: float = 0.1
+    mmbd_weight: float = 0.01
     mmbd_on: str = "input"  # where features are pooled: input (of the decoder) or decoded
     mmbd_extra: float = 0.1  # weight of the two terms between prototypes, within MMBD
     # old classes

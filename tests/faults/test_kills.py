@@ -20,6 +20,7 @@ REPORT = ["report", "--format", "md,csv,latex,html,png"]
 STEPS = 3
 SECONDS = 300
 START = 2.0  # seconds in which an interpreter may still be starting
+LAST_CHANGES = 8  # of files, at least, from the last published step to the end
 
 
 class Command:
@@ -77,38 +78,50 @@ def state(folder: Path) -> dict[str, int]:
 
 
 class Pair(NamedTuple):
-    """The run and the report of it, and for each the seconds and the changes of files that it takes undisturbed."""
+    """The run and the report of it, and for each the seconds and the changes of files that it takes undisturbed; and
+    the seconds that the run takes when nothing is left to do."""
 
     run: Command
     report: Command
     run_takes: tuple[float, int]
     report_takes: tuple[float, int]
+    idle: float
+
+    def takes(self, command: Command, store: Path) -> tuple[float, int]:
+        """Seconds and changes that a command takes from here on, with what is published already."""
+        if command is self.report:
+            return self.report_takes
+        left = 1 - len(published(store)) / STEPS
+        seconds, changes = self.run_takes
+        return self.idle + left * max(0.0, seconds - self.idle), max(LAST_CHANGES, round(left * changes))
 
 
 @pytest.fixture
 def pair(spawn, tmp_path) -> Pair:
     """Both have gone through undisturbed in the store `whole` and the folder `whole-out`."""
-    run_takes = Command(spawn, [*RUN, "store=whole"], tmp_path / "whole").whole()
+    whole = Command(spawn, [*RUN, "store=whole"], tmp_path / "whole")
+    run_takes, (idle, _) = whole.whole(), whole.whole()
     report_takes = Command(spawn, [*REPORT, "--store", "whole", "--out", "whole-out"], tmp_path / "whole-out").whole()
     run = Command(spawn, [*RUN, "store=runs"], tmp_path / "runs")
     report = Command(spawn, [*REPORT, "--store", "runs", "--out", "out"], tmp_path / "out")
-    return Pair(run, report, run_takes, report_takes)
+    return Pair(run, report, run_takes, report_takes, idle)
 
 
 def endure(pair: Pair, tmp_path: Path, number: int, times: int, code: int, seed: int) -> list[str]:
     """Ends run and report `times` times, in as many rounds as it takes; every round must end as if nothing had been.
 
-    Half of the moments are random times, half random changes of the files, both drawn from all that the command takes.
-    Returns what was on disk at each moment.
+    Half of the moments are random times, half random changes of the files, both drawn from all that is left to do; up
+    to three a round are of the report. Returns what was on disk at each moment.
     """
     store, out = tmp_path / "runs", tmp_path / "out"
     draw, moments = random.Random(seed), []
     while len(moments) < times:
         clear(store, out)
         made: dict[str, tuple[int, int]] = {}
-        for command, (seconds, changes) in ((pair.run, pair.run_takes), (pair.report, pair.report_takes)):
-            done = False
-            while not done and len(moments) < times:
+        for command in (pair.run, pair.report):
+            done, most = False, times if command is pair.run else min(times, len(moments) + 3)
+            while not done and len(moments) < most:
+                seconds, changes = pair.takes(command, store)
                 after = draw.uniform(0.0, seconds)
                 if draw.random() < 0.5:
                     returned, output = command.ended_after(after, number)
