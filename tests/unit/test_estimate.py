@@ -11,7 +11,8 @@ from bench.meter import Clock, duration, memory_text
 
 def plan_of(*iterations, images=10):
     steps = tuple(SimpleNamespace(iterations=count, place=place) for place, count in enumerate(iterations))
-    return SimpleNamespace(steps=steps, evaluation_view=range(images))
+    spec = SimpleNamespace(config=SimpleNamespace(evaluation=SimpleNamespace(batch=4)))
+    return SimpleNamespace(steps=steps, evaluation_view=range(images), spec=spec)
 
 
 def test_each_step_takes_its_own_rate_and_later_ones_that_of_the_last_measured():
@@ -26,6 +27,13 @@ def test_steps_without_images_are_only_evaluated():
     plan = plan_of(100, 0, 20)
     rates = Rates([0.5, None, 1.5], [0.1, 0.1, 0.1])
     assert total_seconds(rates, plan, plan.steps) == pytest.approx(50 + 1 + 1 + 31)
+
+
+def test_several_processes_share_the_evaluation(monkeypatch):
+    """10 images in batches of 4 are three batches, of which the first of two processes has two."""
+    monkeypatch.setattr("bench.distributed.world", lambda: 2)
+    plan = plan_of(100)
+    assert total_seconds(Rates([0.5], [0.1]), plan, plan.steps) == pytest.approx(50 + 8 * 0.1)
 
 
 def test_nothing_measured_is_unknown():
