@@ -18,7 +18,7 @@ results-demo: .venv/installed
 	$(BIN)/bench report --store $(STORE) --protocol voc_10-1 --format md,csv,latex,png,pdf,html --out $(RESULTS)
 
 test: .venv/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-faults: .venv/installed-test
 	$(BIN)/python -m pytest tests/faults --timeout=1200

@@ -21,7 +21,7 @@ class LbdConfig(MethodConfig):
     head: str = "mask_transformer"  # or cosine: no decoder, the encoder's patches are matched as they are
     # prototypes
     proto: str = "prompt+res"  # class prototype: soft prompt (prompt), with a residual (prompt+res), or free
-    context: int = 16  # vectors of the soft prompt, shared by the classes of a step
+    context: str = "a photo of a"  # words that the soft prompt starts from, or a number of random vectors; CoOp: 16
     fresh_context: bool = False  # True: every step starts its context anew, not from the last one
     old_proto: str = "frozen"  # prototypes of old classes: frozen or tuned
     single_template: bool = False  # True: "a photo of a {}." alone instead of the mean over all templates
@@ -44,6 +44,14 @@ class LbdConfig(MethodConfig):
     fd: float = 1.0  # weight of the feature distillation of kd=mbs
     threshold: float = 0.7  # least probability of a pseudo-label
 
+    @property
+    def random_context(self) -> int | None:
+        """The number of vectors of a context that starts at random; None for one that starts from words."""
+        try:
+            return int(self.context)
+        except ValueError:
+            return None
+
     def check(self) -> None:
         """Raises InputError for a value that is none of the choices."""
         choices = {
@@ -63,7 +71,9 @@ class LbdConfig(MethodConfig):
         for name, valid in choices.items():
             if getattr(self, name) not in valid:
                 raise unknown(f"lbd.{name}", getattr(self, name), valid)
-        for name in ("context", "backgrounds", "encoder_last"):
+        if not self.context.strip() or (self.random_context is not None and self.random_context < 1):
+            raise InputError(f"lbd.context={self.context!r}: give words, or a number of at least 1")
+        for name in ("backgrounds", "encoder_last"):
             if getattr(self, name) < 1:
                 raise InputError(f"lbd.{name}={getattr(self, name)}: give at least 1")
         if self.encoder_tune == "vpt" and self.encoder_adapt != "vpt":

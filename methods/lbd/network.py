@@ -85,10 +85,12 @@ class LbdNetwork(Network):
             self._add_norm(1)
         self._add_backgrounds(first)
         room = text.longest_context(names)
-        if config.context > room:
-            raise InputError(f"lbd.context={config.context} leaves no room for the class names: at most {room}")
         inherited = not (first or config.fresh_context)
-        context = self.contexts[-1] if inherited else CONTEXT_STD * torch.randn(config.context, text.width)
+        context = self.contexts[-1] if inherited else self._first_context()
+        if len(context) > room:
+            raise InputError(
+                f"lbd.context={config.context}: {len(context)} vectors leave no room for the class names: at most {room}"
+            )
         self.contexts.append(nn.Parameter(context.detach().clone().to(like.device)))
         self.residuals.append(nn.Parameter(like.new_zeros(len(names), len(like))))
         self.names += tuple(names)
@@ -149,6 +151,13 @@ class LbdNetwork(Network):
     def head_parameters(self) -> list[nn.Parameter]:
         encoder = {id(p) for p in self.encoder_parameters()}
         return [p for p in self.parameters() if id(p) not in encoder]
+
+    def _first_context(self) -> Tensor:
+        """The context of a soft prompt that follows no other, (M, width of the text tower)."""
+        drawn = self.config.random_context
+        if drawn is None:
+            return self.clip.text.words(self.config.context)
+        return CONTEXT_STD * torch.randn(drawn, self.clip.text.width)
 
     def _new_prototypes(self, n_new: int) -> Tensor:
         """Prototypes of the last n_new classes: soft prompt and residual, or the residual alone (proto=free)."""

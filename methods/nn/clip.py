@@ -82,6 +82,12 @@ class TextTower(nn.Module):
             self._known[key] = F.normalize(features.mean(dim=0), dim=0)
         return self._known[key]
 
+    @torch.no_grad()
+    def words(self, text: str) -> Tensor:
+        """Token embeddings of a text, without its start and end: (tokens, width)."""
+        rows = self._rows([text])
+        return self.token_embedding(rows[:, 1 : int(rows.argmax())].to(self.text_projection.device))[0]
+
     def prompts(self, context: Tensor, names: Sequence[str]) -> Tensor:
         """Features of soft prompts [context, name, "."] (CoOp); the gradient reaches the context.
 
