@@ -22,7 +22,7 @@ class LbdConfig(MethodConfig):
     # prototypes
     proto: str = "prompt+res"  # class prototype: soft prompt (prompt), with a residual (prompt+res), or free
     context: str = "a photo of a"  # words that the soft prompt starts from, or a number of random vectors; CoOp: 16
-    fresh_context: bool = False  # True: every step starts its context anew, not from the last one
+    fresh_context: bool = True  # every step starts its context anew; False: from the last one
     old_proto: str = "frozen"  # prototypes of old classes: frozen or tuned
     single_template: bool = False  # True: "a photo of a {}." alone instead of the mean over all templates
     # LPD
