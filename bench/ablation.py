@@ -28,10 +28,11 @@ def references(method: str, variants: Sequence[str] | None = None) -> list[str]:
 
 
 def check_one_recipe_each(specs: Sequence[RunSpec]) -> None:
-    """Raises InputError if a variant has several values of an option: its row could not say which."""
-    options: dict[str, dict[str, Any]] = {}
+    """Raises InputError if a variant has several values of an option: its row could not say which. What a method
+    decides by the data set has one on each."""
+    options: dict[tuple[str, str], dict[str, Any]] = {}
     for spec in specs:
-        first = options.setdefault(spec.found.label, asdict(spec.options))
+        first = options.setdefault((spec.found.label, spec.protocol.dataset), asdict(spec.options))
         swept = [name for name, value in asdict(spec.options).items() if value != first[name]]
         if swept:
             key = f"{spec.found.name}.{swept[0]}"

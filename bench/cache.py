@@ -11,6 +11,7 @@ Entries from before meta.json and counts had a sha256 are used as they are, and 
 """
 
 import csv
+import errno
 import json
 import os
 import tempfile
@@ -25,6 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.tensors import write_tensors
+from protocols.errors import InputError
 from protocols.files import (
     aside_of,
     file_digest,
@@ -41,10 +43,18 @@ from results.schema import csv_text
 
 WEIGHTS, LOG, META = "weights.safetensors", "log.csv", "meta.json"
 META_BYTES, COUNTS_BYTES = 2**22, 2**24  # far more than either ever takes
+LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EFBIG, errno.ELOOP)  # no such file, or another
 
 
 class CorruptEntry(Exception):
-    """An entry whose content is not what its record says."""
+    """An entry whose content is not what its record says. path: the file."""
+
+    def __init__(self, path: Path, what: str):
+        super().__init__(path, what)  # both, so that it can travel between processes
+        self.path = path
+
+    def __str__(self) -> str:
+        return "{} {}".format(*self.args)
 
 
 class StepCache:
@@ -71,12 +81,12 @@ class StepCache:
         return sorted(path.stem for path in self.root.glob("counts/[!.]*.npz"))
 
     def metas(self) -> dict[str, dict[str, Any]]:
-        """The records of all published steps by key; damaged ones are left out."""
+        """The records of all published steps by key; those that are damaged or cannot be read are left out."""
         found = {}
         for key in self.keys():
             try:
                 found[key] = self._meta(key)
-            except CorruptEntry:
+            except (CorruptEntry, InputError):
                 continue
         return found
 
@@ -128,19 +138,22 @@ class StepCache:
     def _meta(self, key: str) -> dict[str, Any]:
         path = self.step_folder(key) / META
         try:
-            meta = json.loads(read_bytes(path, META_BYTES))
+            with _readable(path):
+                meta = json.loads(read_bytes(path, META_BYTES))
             check_seal(meta)
-        except (OSError, ValueError, AttributeError, RecursionError) as fault:
-            raise CorruptEntry(f"{path} is damaged: {fault}") from fault
+        except (ValueError, AttributeError, RecursionError) as fault:
+            raise CorruptEntry(path, f"is damaged: {fault}") from fault
         return meta
 
     def _check_file(self, key: str, meta: Mapping[str, Any], name: str) -> None:
         path = self.step_folder(key) / name
         try:
-            if file_digest(path) != meta[DIGEST][name]:
-                raise CorruptEntry(f"{path} does not have the sha256 of its record")
-        except (OSError, KeyError, TypeError) as fault:
-            raise CorruptEntry(f"{path} cannot be checked: {fault}") from fault
+            with _readable(path):
+                digest = file_digest(path)
+            if digest != meta[DIGEST][name]:
+                raise CorruptEntry(path, "does not have the sha256 of its record")
+        except (KeyError, TypeError) as fault:
+            raise CorruptEntry(path, f"cannot be checked: its record names no sha256 ({fault!r})") from fault
 
     def publish(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], log: list[dict]) -> None:
         """Makes a trained step available to every run. Its rolling checkpoint is no longer needed and goes.
@@ -191,12 +204,13 @@ class StepCache:
     def verify_counts(self, key: str) -> np.ndarray | None:
         """As `load_counts`, but leaves damaged counts where they are."""
         path = self._counts_path(key)
-        try:
-            return read_npz(path, COUNTS_BYTES)["counts"]
-        except FileNotFoundError:
+        if not path.exists():
             return None
+        try:
+            with _readable(path):
+                return read_npz(path, COUNTS_BYTES)["counts"]
         except (Damaged, KeyError) as fault:
-            raise CorruptEntry(f"{path} is damaged: {fault}") from fault
+            raise CorruptEntry(path, f"is damaged: {fault}") from fault
 
     def quarantine_counts(self, key: str) -> Path:
         """Moves damaged counts out of the way, to `cache/quarantine`."""
@@ -233,6 +247,18 @@ class StepCache:
         folder = self.root / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Tells damage from what is no fault of the file: a missing file, or something else in its place, raises
+    CorruptEntry; a read that the system refuses (rights, open files, a network drive) InputError."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno in LOST:
+            raise CorruptEntry(path, f"is lost: {fault.strerror}") from fault
+        raise InputError(f"{path} cannot be read ({fault.strerror}): mend that; nothing was changed") from fault
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

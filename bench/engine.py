@@ -1,8 +1,10 @@
 """Runs one run: a chain of steps, each taken from the cache or trained once, then evaluated into counts."""
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,9 @@ from bench.train import NonFiniteLoss, StepTraining, check_weights, train_step
 from bench.workspace import Workspace
 from methods.base import Batch, Method
 from protocols.errors import InputError
-from results.schema import write_run
+from results.schema import read_run, write_run
 
+MOST_DAMAGED = 3  # times that one file may be found damaged: made anew, it must be sound
 MOST_WORKERS = 16  # one process decodes and augments some 100 images a second; a large GPU eats some 700
 ROW = ("images", "iterations", "seconds", "images_per_second", "peak_memory_mb", "trainable_parameters", "hardware")
 
@@ -46,6 +49,7 @@ class Progress:
     """What a run has so far: its manifest, the counts and the training log of its steps."""
 
     record: dict[str, Any]
+    kept: bool = False  # whether the same run is complete in the store: nothing less may take its place
     counts: dict[int, np.ndarray] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
 
@@ -63,8 +67,9 @@ class Engine:
         self.cache = distributed.shared_cache(workspace.cache)
         self.folder = workspace.store / plan.run_id
         self.learner = Learner(plan, self.cache, machine)
-        rendered = plan.spec.config.data.name == "shapes"  # kept in memory: a process for them costs more than it saves
-        usual = 0 if rendered else max(1, min(MOST_WORKERS, usable_cpus() // distributed.local_world()))
+        # Rendered scenes lie in memory: where the same cores train, a process for them costs more than it saves.
+        alone = plan.spec.config.data.name == "shapes" and machine.device.type == "cpu"
+        usual = 0 if alone else max(1, min(MOST_WORKERS, usable_cpus() // distributed.local_world()))
         self.workers = usual if machine.workers is None else machine.workers
         self.pin = machine.device.type == "cuda"
 
@@ -74,13 +79,21 @@ class Engine:
         A fault on the way (a non-finite loss, a broken image) ends this run alone; its finished steps are kept.
         """
         outcome = Outcome(self.plan.run_id)
-        progress = Progress({**manifest(self.plan, self.machine), "status": "running", "error": None, "steps": []})
+        record = {**manifest(self.plan, self.machine), "status": "running", "error": None, "steps": []}
+        progress = Progress(record, kept=distributed.main_only(self._finished_before))
+        damaged: Counter[Path] = Counter()
         try:
             while True:
                 try:
                     self._steps(progress)
                     break
                 except CorruptEntry as fault:  # it is in quarantine now, and is trained again
+                    damaged[fault.path] += 1
+                    if damaged[fault.path] == MOST_DAMAGED:
+                        raise InputError(
+                            f"{fault}, for the {MOST_DAMAGED}rd time: memory or disk of this machine do not keep what "
+                            "is written; find out which, or name another folder with store=PATH"
+                        ) from fault
                     self.reporter.say(f"{self.reporter.label}: {fault}; training that step again")
                     progress.restart()
         except Exception as fault:  # whatever it is, it ends this run alone
@@ -106,7 +119,7 @@ class Engine:
                 progress.record["status"] = "complete"
                 progress.record["seconds"] = round(sum(row["seconds"] for row in rows), 3)
                 progress.record["trainable_parameters"] = rows[-1]["trainable_parameters"]
-            if trained or last:
+            if last or (trained and not progress.kept):
                 distributed.main_only(lambda: self._write(progress))
             self.reporter.step_done(step, trained)
         self._report_other_code(progress.record["steps"])
@@ -122,9 +135,16 @@ class Engine:
                 "the version of the method; it is a part of the keys"
             )
 
+    def _finished_before(self) -> bool:
+        """Whether the store has this run complete and sound, its trained steps apart."""
+        try:
+            return read_run(self.folder).manifest["status"] == "complete"
+        except InputError:
+            return False
+
     def _keep_finished(self, progress: "Progress", error: str) -> None:
         progress.record.update(status="failed", error=error)
-        if distributed.rank() > 0:
+        if distributed.rank() > 0 or progress.kept:
             return
         try:
             self._write(progress)

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from bench.cache import CorruptEntry, StepCache
 from bench.source import changed_modules
+from protocols.errors import InputError
 from protocols.files import remove
 from protocols.integrity import is_sealed
 from results.schema import read_runs
@@ -54,6 +55,10 @@ def _verify_steps(cache: StepCache) -> int:
             damaged += 1
             print(f"damaged: {fault}; moved to {cache.quarantine(key)}")
             continue
+        except InputError as fault:
+            damaged += 1
+            print(f"not checked: {fault}")
+            continue
         unsealed += not is_sealed(meta)
         modules = changed_modules(meta)
         if modules:
@@ -76,6 +81,9 @@ def _verify_counts(cache: StepCache) -> int:
         except CorruptEntry as fault:
             damaged += 1
             print(f"damaged: {fault}; moved to {cache.quarantine_counts(key)}")
+        except InputError as fault:
+            damaged += 1
+            print(f"not checked: {fault}")
     print(f"{len(keys)} counts checked, {damaged} damaged")
     return damaged
 

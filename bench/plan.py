@@ -7,7 +7,7 @@ import torch
 
 from bench import evaluate, windows
 from bench.config import NATIVE
-from bench.data.views import StepView, iterations_per_epoch, make_eval_loader, step_view
+from bench.data.views import StepView, iterations_per_epoch, places_by_shape, step_view
 from bench.keys import digest
 from bench.spec import RunSpec
 from bench.workspace import Images, Workspace
@@ -76,8 +76,8 @@ def cut_short(plan: RunPlan, limit: int, processes: int) -> RunPlan:
         for step in plan.steps
     )
     section, view = plan.spec.config.evaluation, plan.evaluation_view
-    places = make_eval_loader(view, section.side, section.batch, workers=0).order[: limit * processes * section.batch]
-    indices = view.indices[np.sort(places)]
+    places = np.arange(len(view)) if section.side else np.concatenate(places_by_shape(view))
+    indices = view.indices[np.sort(places[: limit * processes * section.batch])]
     images = replace(plan.evaluation, indices=indices)
     return replace(plan, steps=steps, evaluation=images, evaluation_view=replace(view, indices=indices))
 
@@ -88,7 +88,7 @@ def _dry(key: str | None) -> str | None:
 
 def make_plan(spec: RunSpec, workspace: Workspace) -> RunPlan:
     """Opens the data and addresses every step of the run. Trains nothing."""
-    training, evaluation = workspace.training_images(spec), workspace.evaluation_images(spec)
+    training, evaluation = workspace.images(spec)
     protocol = spec.protocol
     data_digest = digest([training.presence.digest, evaluation.presence.digest])
     evaluation_view = step_view(

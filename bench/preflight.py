@@ -61,7 +61,7 @@ def disk(needed: float, store: Path) -> Finding:
 def _data(spec: RunSpec, workspace: Workspace) -> Finding:
     name, what = spec.config.data.name, f"data {spec.config.data.name}"
     try:
-        training, evaluation = workspace.training_images(spec), workspace.evaluation_images(spec)
+        training, evaluation = workspace.images(spec)
     except InputError as fault:
         more = f"; `bench data check {name}` tells what a copy lacks" if name in DATA and name != "shapes" else ""
         return Finding(what, False, f"{fault}{more}")

@@ -28,6 +28,11 @@ class Images:
     indices: np.ndarray  # int64 (N,), into data
     presence: Presence  # of the whole of data
 
+    @cached_property
+    def ids(self) -> frozenset[str]:
+        """The names of the images."""
+        return frozenset(self.data.ids[index] for index in self.indices)
+
     @property
     def rows(self) -> np.ndarray:
         """Presence of the images, bool (N, n_classes + 1), column = class id."""
@@ -61,6 +66,17 @@ class Workspace:
             raise InputError(
                 f"the store {self.store} cannot be written ({os.strerror(fault.errno)}): choose another with store=PATH"
             ) from fault
+
+    def images(self, spec: RunSpec) -> tuple[Images, Images]:
+        """What may be trained on and what is evaluated. Raises InputError if an image is in both."""
+        training, evaluation = self.training_images(spec), self.evaluation_images(spec)
+        shared = sorted(training.ids & evaluation.ids)
+        if shared:
+            raise InputError(
+                f"{len(shared):,} images of {spec.config.data.name} would be trained on and evaluated, {shared[0]} "
+                "first: take them out of the training list, or every score is too good"
+            )
+        return training, evaluation
 
     def training_images(self, spec: RunSpec) -> Images:
         """All images that may be trained on: the training split, less the held-out tenth when that is what is

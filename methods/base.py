@@ -41,12 +41,12 @@ class Term(NamedTuple):
     @classmethod
     def mean_of(cls, values: Tensor, weight: float = 1.0) -> "Term":
         """The mean over every entry of `values`, whatever its shape (a scalar counts as one entry)."""
-        return cls(values.sum(), values.new_tensor(values.numel()), weight)
+        return cls(values.sum(), values.new_full((), values.numel()), weight)
 
     @classmethod
     def mean_over(cls, images: int, mean: Tensor, weight: float = 1.0) -> "Term":
         """A mean over so many images that is known already; terms of other images can be added to it."""
-        return cls(mean * images, mean.new_tensor(images), weight)
+        return cls(mean * images, mean.new_full((), images), weight)
 
     def added(self, others: Iterable["Term"]) -> "Term":
         """This term and those of other images, as one term over all of them."""

@@ -33,16 +33,17 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 def read_npz(path: Path, limit: int) -> dict[str, np.ndarray]:
     """The arrays of a .npz, without their digest; archives from before there were digests are read unchecked.
 
-    limit: bytes that all arrays may take together. FileNotFoundError: there is no such file. Damaged: anything else.
+    limit: bytes that all arrays may take together. OSError: it cannot be read, or is larger. Damaged: anything else.
     """
+    content = read_bytes(path, limit)
     try:
-        with zipfile.ZipFile(io.BytesIO(read_bytes(path, limit))) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
             size = sum(member.file_size for member in members)  # zipfile reads no more than a member says
             if size > limit:
                 raise Damaged(f"its arrays would take {size} bytes, at most {limit} are expected")
             arrays = {member.filename.removesuffix(".npy"): npy_array(archive.read(member)) for member in members}
-    except (Damaged, FileNotFoundError):
+    except Damaged:
         raise
     except Exception as fault:  # numpy, zipfile and zlib each fail in their own ways
         raise Damaged(str(fault) or type(fault).__name__) from fault

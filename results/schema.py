@@ -309,6 +309,8 @@ def _load_counts(file: Path) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         arrays = read_npz(file, COUNTS_BYTES)
     except FileNotFoundError as error:
         raise InputError(f"{file} is missing: {_AGAIN}") from error
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}): mend that, or {_AGAIN}") from error
     except Damaged as error:
         raise InputError(f"{file} is corrupt ({error}): {_AGAIN}") from error
     slot_ids = arrays.pop("slot_ids", None)

@@ -111,11 +111,11 @@ def _unknown_label(data: SegmentationData, index: int, label: int, has_void: boo
 
 
 def _read(path: Path, fingerprint: str, shape: tuple[int, int]) -> Presence | None:
-    """What the file holds, or None if there is no such file, or it is damaged or of other data."""
+    """What the file holds, or None if it cannot be read, is damaged or of other data: the masks say it again."""
     try:
         arrays = read_npz(path, limit=int(np.prod(shape)) + 2**16)
         matrix, digest, check = arrays["matrix"], str(arrays["digest"]), str(arrays["check"])
-    except (FileNotFoundError, Damaged, KeyError):
+    except (OSError, Damaged, KeyError):
         return None
     if matrix.shape != shape or matrix.dtype != bool or check != _check(matrix, digest, fingerprint):
         return None

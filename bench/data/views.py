@@ -5,6 +5,7 @@ do not enter, so every method sees the same batches, and any iteration can be ma
 """
 
 import json
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from bench import interruption
 from bench.data.base import SegmentationData
 from bench.data.transforms import EvalTransform, ResizedCropTransform, TrainTransform
 from protocols import InputError
@@ -144,12 +146,12 @@ def make_eval_loader(
     that does not suffice is known at once; with batch=1 they too come in the order of the view.
     """
     places = np.arange(len(view))
-    sizes = _places_by_shape(view) if size is None and batch > 1 else [places]
+    sizes = places_by_shape(view) if size is None and batch > 1 else [places]
     groups = [of_size[first : first + batch] for of_size in sizes for first in range(0, len(of_size), batch)]
     return EvalBatches(_EvalSource(view, EvalTransform(size), groups), workers, pin_memory)
 
 
-def _places_by_shape(view: StepView) -> list[np.ndarray]:
+def places_by_shape(view: StepView) -> list[np.ndarray]:
     """The places in `view` of the images of each size, the largest first."""
     shapes: dict[tuple[int, int], list[int]] = {}
     for place, index in enumerate(view.indices.tolist()):
@@ -184,6 +186,7 @@ class Batches(Iterable[RawBatch]):
             collate_fn=_as_is,
             pin_memory=self._pin_memory,
             generator=torch.Generator(),  # the default draws from the global stream, which training uses
+            worker_init_fn=_leave_signals_to_the_parent,
         )
         for made in loader:
             if isinstance(made, _Refused):
@@ -241,6 +244,13 @@ class _EvalSource(_Source):
     def pairs(self, number: int) -> Iterator[tuple[Tensor, Tensor, str]]:
         for index in self._view.indices[self.groups[number]].tolist():
             yield *self._transform(*self.data.load(index), self._view.table), self.data.ids[index]
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A scheduler signals every process of a job, Ctrl-C all of a terminal. A worker that ends of it, with the parent
+    in the middle of an iteration, would end that with an error, before it is at a place to write its checkpoint."""
+    for number in (signal.SIGINT, *interruption.SIGNALS):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_is(batch: RawBatch | _Refused) -> RawBatch | _Refused:

@@ -29,7 +29,7 @@ class LbdConfig(MethodConfig):
     lpd: str = "rel_kl"  # rel_kl, rel_mse, anchor, init_only (no loss, prototypes start at the templates) or off
     lpd_weight: float = 0.1  # this and mmbd_weight: docs/tuning.md
     lpd_graph: str = "seen"  # partners of a new class: all seen classes, or step: those of its step
-    lpd_permuted: bool = False  # True: relations of text features with permuted entries, as a control
+    lpd_permuted: bool = False  # True: relations of other classes' text features, as a control
     # MMBD
     backgrounds: int = 4  # K, prototypes of the background
     bg_agg: str = "lse"  # or max

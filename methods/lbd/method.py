@@ -136,7 +136,7 @@ class Lbd(Method):
         """No weight decay on norms, biases, prompts and prototypes."""
         network = self.network
         bare = [network.backgrounds, network.contexts, network.residuals, network.kept]
-        bare = {id(p) for entries in bare for p in entries}
+        bare = {id(network.clip.visual_prompts), *(id(p) for entries in bare for p in entries)}
         trained = [p for p in self.parameters() if p.requires_grad]
         plain = [p for p in trained if p.ndim <= 1 or id(p) in bare]
         decayed = [p for p in trained if p.ndim > 1 and id(p) not in bare]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from methods.lbd.background import aggregate_background
 from methods.lbd.config import LbdConfig
 from methods.lbd.decoder import PrototypeDecoder, cosines
-from methods.lbd.prototypes import permuted
+from methods.lbd.prototypes import dealt
 from methods.nn.clip import DenseClip
 from methods.nn.network import Network
 from methods.nn.segmenter import class_axis_norm
@@ -57,6 +57,7 @@ class LbdNetwork(Network):
         self.norm_bias = nn.ParameterList()
         self.register_buffer("anchor", torch.zeros(dim))
         self.names: tuple[str, ...] = ()
+        self.spare: Tensor | None = None  # of lpd_permuted; no state: whoever enters a step has entered those before
 
     @property
     def n_slots(self) -> int:
@@ -88,8 +89,9 @@ class LbdNetwork(Network):
         inherited = not (first or config.fresh_context)
         context = self.contexts[-1] if inherited else self._first_context()
         if len(context) > room:
+            size = len(context)
             raise InputError(
-                f"lbd.context={config.context}: {len(context)} vectors leave no room for the class names: at most {room}"
+                f"lbd.context={config.context}: {size} vectors leave no room for class names: at most {room}"
             )
         self.contexts.append(nn.Parameter(context.detach().clone().to(like.device)))
         self.residuals.append(nn.Parameter(like.new_zeros(len(names), len(like))))
@@ -97,7 +99,10 @@ class LbdNetwork(Network):
         templates = text.templates(names, config.single_template)
         if first and len(names) > 1:  # of one class alone it would be the class itself
             self.anchor.copy_(templates.mean(dim=0))
-        guides = permuted(templates, self.anchor) if config.lpd_permuted else templates
+        guides = templates
+        if config.lpd_permuted:
+            spare = text.templates([GENERIC])[0] if first else self.spare
+            guides, self.spare = dealt(templates, spare)
         self.guides.append(nn.Parameter(guides.clone(), requires_grad=False))
         if config.proto == "free":
             self.residuals[-1].copy_(templates)

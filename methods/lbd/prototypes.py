@@ -50,13 +50,10 @@ def lpd_loss(
         return (1 - (prototypes[n_old:] * templates[n_old:]).sum(dim=1)).mean()
     if graph == "step":
         prototypes, templates, n_old = prototypes[n_old:], templates[n_old:], 0
-    n_new = len(prototypes) - n_old
     if len(prototypes) < 2:
         return prototypes.sum() * 0
-    others = torch.ones(n_new, len(prototypes), dtype=torch.bool, device=prototypes.device)
-    others = ~(others.triu(n_old) & others.tril(n_old))
-    ours = _off_diagonal(prototype_relations(prototypes, n_old), others)
-    target = _off_diagonal(template_relations(templates, anchor, n_old), others)
+    ours = _without_own(prototype_relations(prototypes, n_old), n_old)
+    target = _without_own(template_relations(templates, anchor, n_old), n_old)
     if form == "rel_mse":
         return F.mse_loss(ours, target)
     return F.kl_div(
@@ -67,17 +64,24 @@ def lpd_loss(
     )
 
 
-def permuted(templates: Tensor, anchor: Tensor) -> Tensor:
-    """Templates whose offsets from the anchor have their entries permuted, each class's in an order of its own: as
-    long and as spread as before, and without the relations that language gives them. The control that asks whether
-    LPD's gain is due to language; it needs no other class's name.
+def dealt(templates: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
+    """Text features dealt out anew, so that no class has its own: the control that asks whether LPD's gain is due to
+    language. They stay real text features, as related as before, of other classes; no name of the future is needed.
 
-    templates (n, D) unit, anchor (D,) -> (n, D) unit. Draws from PyTorch's global generator.
+    templates (n, D) of the classes of a step, spare (D,) left over from the step before. Returns what the classes get,
+    (n, D), and what is left over for the next step, (D,). Draws from PyTorch's global generator.
     """
-    orders = torch.stack([torch.randperm(templates.shape[1]) for _ in templates]).to(templates.device)
-    return F.normalize(anchor + (templates - anchor).gather(1, orders), dim=1)
+    pool = torch.cat([templates, spare[None]])
+    cycle = torch.randperm(len(pool), device="cpu")  # one cycle through all: each gets the next one's, none its own
+    after = torch.empty_like(cycle)
+    after[cycle] = cycle.roll(-1)
+    *given, left = pool[after.to(pool.device)]
+    return torch.stack(given), left
 
 
-def _off_diagonal(relations: Tensor, others: Tensor) -> Tensor:
+def _without_own(relations: Tensor, n_old: int) -> Tensor:
     """(n_new, n) without each class's relation to itself: (n_new, n - 1)."""
-    return relations[others].view(len(relations), -1)
+    n_new, n = relations.shape
+    places = torch.arange(n - 1, device=relations.device).expand(n_new, -1)
+    own = torch.arange(n_old, n, device=relations.device)[:, None]
+    return relations.gather(1, places + (places >= own))

@@ -30,14 +30,15 @@ def bench(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def spawn(tmp_path):
-    """Starts the command line as a process of its own in an empty folder. What still runs at the end is killed."""
+    """Starts the command line as a process of its own, and group, in an empty folder. What still runs at the end is
+    killed."""
     started = []
 
     def start(*arguments: str, program: tuple[str, str] = ("-m", "bench")) -> subprocess.Popen:
         process = subprocess.Popen(
             [sys.executable, *program, *map(str, arguments)],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=_hears_ctrl_c,
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=_hears_ctrl_c, process_group=0,
         )  # fmt: skip
         started.append(process)
         return process

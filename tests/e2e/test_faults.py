@@ -97,8 +97,8 @@ def voc_tree(root: Path, images: int = 12) -> Path:
         mask = np.zeros((40, 50), dtype=np.uint8)
         mask[:20, :25], mask[20:, 25:], mask[0] = 1 + i % 20, 1 + (7 * i) % 20, 255
         Image.fromarray(mask).save(root / "SegmentationClassAug" / f"{name}.png")
-    for split in ("train_aug", "val"):
-        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n")
+    for split, part in (("train_aug", names[:-3]), ("val", names[-3:])):
+        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(part) + "\n")
     return root
 
 
@@ -124,6 +124,17 @@ def unknown_label(root):
 
 def remove_mask(root):
     (root / "SegmentationClassAug" / "2007_000003.png").unlink()
+
+
+def test_an_image_that_is_trained_on_and_evaluated_is_refused(bench, tmp_path):
+    root = voc_tree(tmp_path / "voc")
+    with open(root / "ImageSets" / "Segmentation" / "train_aug.txt", "a") as file:
+        file.write("2007_000011\n2007_000010\n")
+    line = refused(bench(*voc_arguments(root)))
+    assert "2 images of voc would be trained on and evaluated, 2007_000010 first" in line
+    assert not (tmp_path / "runs" / "cache" / "steps").exists()
+    code, out, _ = bench("plan", *voc_arguments(root)[1:])
+    assert code == 2 and "MISSING" in out and "2007_000010 first" in out
 
 
 @pytest.mark.parametrize("damage", [truncate_image, resize_mask, unknown_label, remove_mask])

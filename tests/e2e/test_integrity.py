@@ -1,10 +1,15 @@
 """Damage and changed code, through the command line: named, put aside, made again, never used."""
 
+import errno
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
 from bench import source
+from bench.cache import CorruptEntry
+from bench.engine import Engine
 from results.schema import read_run, read_runs
 from tests.e2e.conftest import run_arguments
 
@@ -48,6 +53,55 @@ def test_a_damaged_record_or_log_is_named_and_its_step_trained_again(bench, tmp_
     code, _, err = bench(*run_arguments("finetune"))
     assert code == 0 and key in err and "training that step again" in err
     assert (done / "counts.npz").read_bytes() == expected[0] and (done / "log.csv").read_bytes() == expected[1]
+
+
+def test_what_cannot_be_read_for_now_is_no_damage(bench, tmp_path, done, monkeypatch):
+    """Rights, open files, a network drive: the run ends and says so, and the trained step stays where it is."""
+    cache = tmp_path / "runs" / "cache"
+    before = files(cache)
+
+    def refused(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("bench.cache.file_digest", refused)
+    code, _, err = bench(*run_arguments("finetune"))
+    assert code == 2 and "log.csv cannot be read (Input/output error): mend that" in err
+    code, out, _ = bench("cache", "verify")
+    assert code == 1 and out.count("not checked: ") == 3 and "moved to" not in out
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert files(cache) == before and bench("cache", "verify")[0] == 0
+
+
+def test_a_machine_that_damages_all_it_writes_is_told_so(bench, tmp_path, done, monkeypatch):
+    shutil.rmtree(tmp_path / "runs" / "cache")
+
+    def damaged(cache, key):
+        raise CorruptEntry(cache.step_folder(key) / "weights.safetensors", "does not have the sha256 of its record")
+
+    monkeypatch.setattr("bench.cache.StepCache.verify_or_quarantine", damaged)
+    code, _, err = bench(*run_arguments("finetune"))
+    assert code == 2 and err.count("training that step again") == 2 and "for the 3rd time: memory or disk" in err
+
+
+def test_a_complete_run_is_replaced_by_nothing_less(bench, tmp_path, done, monkeypatch):
+    """Its cache is gone, and the command that makes it again ends half-way: what is published stays."""
+    before = files(done)
+    shutil.rmtree(tmp_path / "runs" / "cache")
+    train = Engine._train
+
+    def fails_later(engine, index, step):
+        if index == 2:
+            raise RuntimeError("no more")
+        train(engine, index, step)
+
+    monkeypatch.setattr(Engine, "_train", fails_later)
+    code, _, err = bench(*run_arguments("finetune"))
+    assert code == 1 and "no more" in err and files(done) == before
+    monkeypatch.setattr(Engine, "_train", train)
+    assert bench(*run_arguments("finetune"))[0] == 0
+    assert (done / "counts.npz").read_bytes() == before[Path("counts.npz")]
+    assert [step["cache"] for step in read_run(done).manifest["steps"]] == ["hit", "hit", "miss"]
 
 
 def test_verify_names_damage_of_every_kind(bench, tmp_path, done):

@@ -1,5 +1,6 @@
 """Signals and kills: what a process that is told to end leaves, and what goes on without it."""
 
+import os
 import signal
 import subprocess
 import time
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from results.schema import read_runs
-from tests.e2e.conftest import run_arguments
+from tests.e2e.conftest import SMALL, run_arguments
+from tests.e2e.test_faults import voc_tree
 
 pytestmark = pytest.mark.timeout(900)  # several processes that each start PyTorch, on a machine that may be busy
 
@@ -53,6 +55,28 @@ def test_a_signal_writes_the_checkpoint_and_the_same_command_ends_bit_equal(benc
     assert (whole.path / "counts.npz").read_bytes() == (told.path / "counts.npz").read_bytes()
     assert (whole.path / "log.csv").read_text() == (told.path / "log.csv").read_text()
     assert not rolling(tmp_path / "told")
+
+
+def test_a_signal_to_every_process_of_a_job_ends_it_as_one_to_the_first(spawn, tmp_path):
+    """As a scheduler sends it: the processes that load images get it, too."""
+    real = ["--data", "voc", f"data.root={voc_tree(tmp_path / 'voc')}", "workers=2", "train.base.iterations=100000"]
+    small = [argument for argument in SMALL if not argument.startswith(("data.", "train.base.iterations"))]
+    words = ["run", "--methods", "finetune", "--protocol", "voc_15-5", *small, *real, "checkpoint_seconds=1000"]
+    process = spawn(*words)
+    wait_for(lambda: is_training(tmp_path / "runs", 0) and len(children(process.pid)) >= 2, process)
+    time.sleep(2)  # into the step
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 143, output
+    assert output.count("ended by SIGTERM; the same command goes on from here") == 1, output
+    assert "Traceback" not in output and "Error" not in output, output
+    assert len(rolling(tmp_path / "runs")) == 1
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started, and that run."""
+    listed = Path(f"/proc/{process}/task/{process}/children")
+    return [int(number) for number in listed.read_text().split()] if listed.exists() else []
 
 
 def test_who_waits_for_a_step_goes_on_with_it_when_its_trainer_is_killed(bench, spawn, tmp_path):

@@ -38,6 +38,13 @@ def test_what_cannot_be_ablated_is_told(method, variants, complaint):
         references(method, variants)
 
 
+def test_what_a_method_decides_by_the_data_set_is_no_sweep():
+    both = ["method=mbs,mbs-plain", "protocol=voc_10-5,ade_50-50", "track=demo"]
+    found = [resolve(config) for config in configurations(both, ["mbs", "mbs-plain"])]
+    assert len({spec.options.od for spec in found}) == 2
+    check_one_recipe_each(found)
+
+
 def test_a_swept_option_is_refused():
     check_one_recipe_each(specs("mbs", "mbs-plain"))
     swept = [

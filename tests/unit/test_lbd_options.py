@@ -103,6 +103,17 @@ def test_what_is_frozen_has_no_gradient():
     assert any(p is prompted.clip.visual_prompts for p in prompted.head_parameters())
 
 
+def test_visual_prompts_do_not_decay():
+    method = lbd(encoder_adapt="vpt", encoder_tune="vpt")
+    method.begin_step(steps()[0])
+    (decay,) = [
+        group.get("weight_decay")
+        for group in method.parameter_groups(steps()[0])
+        if any(p is method.network.clip.visual_prompts for p in group["params"])
+    ]
+    assert decay == 0.0
+
+
 @pytest.mark.parametrize("component", Lbd.components)
 def test_switching_a_component_off_is_what_the_variant_does(component):
     off = Lbd.components[component]
