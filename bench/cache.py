@@ -28,6 +28,7 @@ from torch import Tensor
 from bench.tensors import write_tensors
 from protocols.errors import InputError
 from protocols.files import (
+    NOT_THE_FILE,
     aside_of,
     file_digest,
     fsync_file,
@@ -43,7 +44,6 @@ from results.schema import csv_text
 
 WEIGHTS, LOG, META = "weights.safetensors", "log.csv", "meta.json"
 META_BYTES, COUNTS_BYTES = 2**22, 2**24  # far more than either ever takes
-LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EFBIG, errno.ELOOP)  # no such file, or another
 
 
 class CorruptEntry(Exception):
@@ -256,7 +256,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        if fault.errno in LOST:
+        if fault.errno in (errno.ENOENT, *NOT_THE_FILE):
             raise CorruptEntry(path, f"is lost: {fault.strerror}") from fault
         raise InputError(f"{path} cannot be read ({fault.strerror}): mend that; nothing was changed") from fault
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from protocols.errors import InputError
 
+# Errors that say that something else lies where a file should be; all others may pass.
+NOT_THE_FILE = (errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EFBIG, errno.ELOOP)
+
 
 def aside_of(path: Path) -> Path:
     """A hidden name beside `path` for this process to write at; what killed processes left for it there is removed.

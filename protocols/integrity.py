@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from protocols.files import read_bytes
+from protocols.files import NOT_THE_FILE, read_bytes
 
 DIGEST = "sha256"  # the name of the digest among the arrays of an archive, and of the digests in a record
 RECORD = "record"  # among those of a record: its own
@@ -33,9 +33,14 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 def read_npz(path: Path, limit: int) -> dict[str, np.ndarray]:
     """The arrays of a .npz, without their digest; archives from before there were digests are read unchecked.
 
-    limit: bytes that all arrays may take together. OSError: it cannot be read, or is larger. Damaged: anything else.
+    limit: bytes that all arrays may take together. OSError: it cannot be read now. Damaged: it never can.
     """
-    content = read_bytes(path, limit)
+    try:
+        content = read_bytes(path, limit)
+    except OSError as fault:
+        if fault.errno in NOT_THE_FILE:
+            raise Damaged(str(fault)) from fault
+        raise
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()

@@ -38,9 +38,24 @@ def _read(file: Path) -> "pd.DataFrame":
         rows = pd.read_csv(file, dtype=str, keep_default_na=False)
         if tuple(rows.columns) != COLUMNS:
             raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
-        return rows.astype({"value": float})
+        numbers = rows.astype({"value": float})
+        _check(numbers)
+        return numbers
     except (OSError, ValueError) as error:  # ValueError: also what pandas raises on bytes that are no text or table
         raise InputError(f"the published numbers {file} cannot be read ({error}): install ciss-bench again") from error
+
+
+def _check(numbers: "pd.DataFrame") -> None:
+    """Raises ValueError, naming the line, for a number that is no percentage or is one of nothing we know."""
+    wrong = ~numbers["value"].between(0, 100)
+    for column, known in (("metric", METRICS), ("mark", MARKS), ("regime", REGIMES)):
+        wrong |= ~numbers[column].isin(known)
+    for column in ("method", "protocol", "source"):
+        wrong |= numbers[column].str.strip() == ""
+    if wrong.any():
+        place = int(wrong.to_numpy().argmax())
+        shown = ", ".join(f"{name}={numbers[name][place]}" for name in ("method", "protocol", "metric", "value"))
+        raise ValueError(f"its line {place + 2} is no percentage with a source: {shown}")
 
 
 def published_numbers(

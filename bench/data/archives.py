@@ -15,6 +15,7 @@ from protocols.errors import InputError
 
 MOST_FILES = 500_000
 MOST_BYTES = 20 * 10**9  # unpacked, of all files together
+MOST_OF_A_NAME = 2**16  # bytes of a long name or of other words about a member, which tarfile reads at once
 SLOWLY = 100  # files between two calls of a progress callback
 
 
@@ -95,10 +96,26 @@ def _members(archive: Path) -> Iterator[tuple[Iterator[Member], int | None]]:
                 entries = file.infolist()
                 yield (_of_zip(file, entry) for entry in entries), len(entries)
         else:
-            with tarfile.open(archive, "r|*") as file:
+            with tarfile.open(archive, "r|*", tarinfo=_TarHeader) as file:
                 yield (_of_tar(file, entry) for entry in file), None
     except damage as error:
         raise InputError(f"{archive} is damaged, or no archive ({error}): get it again") from error
+
+
+class _TarHeader(tarfile.TarInfo):
+    """A header of a tar archive; one that announces an absurd name is refused before the name is read."""
+
+    ABOUT_ANOTHER = (
+        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.GNUTYPE_SPARSE),
+        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    )
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "tarfile.TarInfo":
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in cls.ABOUT_ANOTHER and header.size > MOST_OF_A_NAME:
+            raise tarfile.ReadError(f"a name of {header.size:,} bytes")
+        return header
 
 
 def _of_zip(file: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Member:

@@ -22,6 +22,7 @@ from protocols.files import read_bytes
 JPEG_END = b"\xff\xd9"
 IMAGE_FORMATS, MASK_FORMATS = ("JPEG", "PNG"), ("PNG",)  # no other decoder ever sees a file
 MAX_PIXELS = 2**26  # 8192 x 8192: 0.2 GB decoded; the largest image of ADE20K has 5 million
+MAX_RATIO = 64  # of the sides: resized to 512 pixels, a thin strip would be as long as it likes
 MAX_BYTES = 2**28
 DEEP_MODES = ("I", "F")  # how the names of modes of more than 8 bits start: conversion would clip them to white
 
@@ -123,6 +124,10 @@ def _open(path: Path, content: bytes, formats: tuple[str, ...]) -> Image.Image:
         raise Unreadable(f"{path} is not an image ({' or '.join(formats)}), or broken: copy it again") from error
     if image.width * image.height > MAX_PIXELS:
         raise Unreadable(f"{path} claims {image.width}x{image.height}, more than {MAX_PIXELS} pixels: replace it")
+    if max(image.size) > MAX_RATIO * min(image.size):
+        raise Unreadable(
+            f"{path} is {image.width}x{image.height}, more than {MAX_RATIO} times as long as wide: replace it"
+        )
     if image.mode.startswith(DEEP_MODES) and formats is IMAGE_FORMATS:
         raise Unreadable(f"{path} has more than 8 bits a channel: convert it to 8 bits")
     return image

@@ -1,8 +1,10 @@
 """Archives of others: unpacked where they should be, and refused whole where they try something else."""
 
+import gzip
 import io
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -95,6 +97,21 @@ def test_a_symlink_in_a_zip_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "archive", "w") as archive:
         archive.writestr(info, "/etc/passwd")
     assert "is a link or a device" in refusal(tmp_path / "archive", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_name_that_is_a_bomb_is_refused_before_it_is_read(tmp_path: Path, kind: bytes) -> None:
+    """64 MiB of a name, in 65 kB."""
+    header = entry("././@LongLink", kind)
+    header.size = 2**26
+    with gzip.open(tmp_path / "archive", "wb") as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(header.size))
+    tracemalloc.start()
+    try:
+        assert "a name of 67,108,864 bytes" in refusal(tmp_path / "archive", tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("pack", [tar_of, zip_of])

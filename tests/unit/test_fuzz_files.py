@@ -82,6 +82,7 @@ def refused(voc: Path, path: Path) -> str:
         (png_of(2**31 - 1, 2**31 - 1), "claims more than"),
         (png_of(20_000, 5_000), "claims 20000x5000"),
         (png_of(8_192, 8_193), "claims 8192x8193"),
+        (png_of(65_000, 8), "is 65000x8, more than 64 times as long as wide"),
         (png_of(0, 5), "not an image"),
         (png_of(*SIZE), "truncated or broken"),
     ],
@@ -109,6 +110,7 @@ def test_images_of_every_mode_of_8_bits_become_rgb(voc: Path, mode: str) -> None
         (png_of(*SIZE, bits=16, rows=bytes(49 * 81)), "16-bit mask"),
         (png_of(60_000, 60_000), "claims more than"),
         (png_of(8_192, 8_193), "claims 8192x8193"),
+        (png_of(65_000, 8), "is 65000x8, more than 64 times as long as wide"),
     ],
 )
 def test_masks_that_are_none(voc: Path, content: bytes, words: str) -> None:

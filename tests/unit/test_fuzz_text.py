@@ -1,5 +1,6 @@
 """Protocol names and files, published numbers, archives and manifests of any content: one line, in bounded memory."""
 
+import csv
 import io
 import json
 import tracemalloc
@@ -223,9 +224,52 @@ def test_manifests_that_mean_harm(tmp_path, text):
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
 def test_published_numbers_of_any_bytes(tmp_path, content):
     (tmp_path / "numbers.csv").write_bytes(content)
-    published_numbers._everything.cache_clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(published_numbers, "FOLDER", tmp_path)
-        line = line_of(published_numbers.published_numbers)
-    published_numbers._everything.cache_clear()
+    line = line_of_published(tmp_path)
     assert line is not None and "numbers.csv" in line
+
+
+SOUND = dict.fromkeys(published_numbers.COLUMNS, "") | {
+    "method": "MiB", "protocol": "voc_15-1", "setting": "overlapped", "regime": "standard", "metric": "all",
+    "value": "32.2", "source": "a table",
+}  # fmt: skip
+
+
+@in_a_folder()
+@given(
+    st.sampled_from([name for name in SOUND if name in ("mark", "regime", "metric", "value")]),
+    st.one_of(st.text(max_size=20), st.floats().map(str), st.sampled_from(["nan", "inf", "-5", "100.1", "1e400"])),
+)
+def test_published_numbers_of_any_values(tmp_path, column, value):
+    with open(tmp_path / "numbers.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, SOUND)
+        table.writeheader()
+        table.writerows([SOUND, SOUND | {column: value}])
+    line = line_of_published(tmp_path)
+    if line is None:
+        known = {"mark": published_numbers.MARKS, "regime": published_numbers.REGIMES}
+        known["metric"] = published_numbers.METRICS
+        assert value in known[column] if column != "value" else 0 <= float(value) <= 100
+    else:
+        assert "numbers.csv" in line
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("value", "nan"), ("value", "-5"), ("metric", "mIoU"), ("regime", "x"), ("source", "")]
+)
+def test_a_published_number_that_is_none_is_named_with_its_line(tmp_path, column, value):
+    rows = [SOUND, SOUND | {column: value}]
+    lines = [",".join(SOUND), *(",".join(row.values()) for row in rows)]
+    (tmp_path / "numbers.csv").write_text("\n".join(lines) + "\n")
+    line = line_of_published(tmp_path)
+    assert line is not None and "its line 3 is no percentage with a source" in line
+
+
+def line_of_published(folder):
+    """What is said of the published numbers in a folder; None if they are read."""
+    published_numbers._everything.cache_clear()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(published_numbers, "FOLDER", folder)
+            return line_of(published_numbers.published_numbers)
+    finally:
+        published_numbers._everything.cache_clear()

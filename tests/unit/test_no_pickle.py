@@ -33,6 +33,8 @@ def faults(source: str) -> list[str]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             found += [name for name in names if name.split(".")[0] in MODULES]
+            if getattr(node, "module", None) in ("torch", "torch.serialization", "numpy"):
+                found += [name for name in names if name == "load"]
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
@@ -60,6 +62,8 @@ def test_no_module_can_load_a_pickle(path):
     [
         "import pickle",
         "from joblib import load",
+        "from torch import load",
+        "from numpy import array, load",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
         "load_state_dict(str(path))",

@@ -11,6 +11,7 @@ from bench.plan import cut_short, make_plan
 from bench.spec import RunSpec, resolve
 from bench.workspace import Workspace
 from protocols import InputError
+from tests.trees import write_voc
 
 SMALL = ["track=demo", "backbone=deeplab", "train.crop=32", "data.train_images=60", "data.val_images=10"]
 
@@ -111,9 +112,9 @@ TRAINING = [  # (override, steps that it changes)
 ]
 NOT_TRAINING = [
     "device=cpu", "threads=1", "workers=2", "channels_last=false", "compile=true", "checkpoint_seconds=1",
-    "evaluation.batch=3", "evaluation.size=48", "data.val_images=11", "data.root=elsewhere", "data.name=shapes",
-    "store=elsewhere",
+    "evaluation.batch=3", "evaluation.size=48", "data.val_images=11", "data.root=elsewhere",
 ]  # fmt: skip
+ELSEWHERE = ["data.name=voc", "store=elsewhere"]  # tests of their own
 
 
 @pytest.mark.parametrize(("override", "changed"), TRAINING, ids=[override for override, _ in TRAINING])
@@ -132,6 +133,39 @@ def test_what_does_not_change_training_keeps_the_key(plan, override):
     assert keys(plan("mib", "voc_10-5", override)) == keys(plan())
 
 
+def test_the_store_is_in_no_key(tmp_path):
+    (config,) = configurations(["method=mib", "protocol=voc_10-5", *SMALL])
+    stores = [Workspace(tmp_path / name) for name in ("one", "other")]
+    one, other = (make_plan(resolve(config), store) for store in stores)
+    assert keys(one) == keys(other) and one.run_id == other.run_id
+
+
+def voc_plan(root, *overrides):
+    """The plan of a run on a tree of made-up images: of the evaluated ones, those with more classes are larger."""
+    classes = {f"train_{i}": (1 + i, 1 + (i + 3) % 20) for i in range(20)}
+    if not root.exists():
+        write_voc(root, classes, {f"val_{i}": tuple(range(1, 2 + (5 * i) % 7)) for i in range(7)})
+    tree = ["data.name=voc", f"data.root={root}"]
+    (config,) = configurations(["method=mib", "protocol=voc_10-5", *SMALL[:3], *tree, *overrides])
+    return make_plan(resolve(config), Workspace(root.parent / "store"))
+
+
+def test_other_data_have_other_keys(plan, tmp_path):
+    one, other = plan(), voc_plan(tmp_path / "voc")
+    assert not set(keys(one)) & set(keys(other)) and one.run_id != other.run_id
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_run_cut_short_evaluates_the_largest_images_where_they_stay_whole(tmp_path, batch):
+    whole = voc_plan(tmp_path / "voc", "evaluation.size=native", f"evaluation.batch={batch}")
+    short = cut_short(whole, 2, 1)
+    data, chosen = whole.evaluation.data, short.evaluation_view.indices.tolist()
+    widths = {index: data.shape(index)[1] for index in whole.evaluation_view.indices.tolist()}
+    assert sorted(widths[i] for i in chosen) == sorted(widths.values())[-2 * batch :]
+    squares = cut_short(voc_plan(tmp_path / "voc", f"evaluation.batch={batch}"), 2, 1)
+    assert squares.evaluation_view.indices.tolist() == whole.evaluation_view.indices.tolist()[: 2 * batch]
+
+
 def test_every_option_is_in_one_of_the_two_lists():
     """A new option must be put where it belongs."""
     from hydra.core.config_store import ConfigStore
@@ -141,7 +175,9 @@ def test_every_option_is_in_one_of_the_two_lists():
     register()
     others = set(methods.names()) - {"mib"}  # the test below is about them
     known = {key for key in _keys(ConfigStore.instance().load("schema.yaml").node) if key.split(".")[0] not in others}
-    listed = {override.split("=")[0] for override in [*NOT_TRAINING, *(override for override, _ in TRAINING)]}
+    listed = {
+        override.split("=")[0] for override in [*NOT_TRAINING, *ELSEWHERE, *(override for override, _ in TRAINING)]
+    }
     # A protocol is its steps (tested above), a method its recipe (below), and a track what it sets.
     assert known == listed | {"method", "protocol", "track"}
 
