@@ -1,5 +1,6 @@
 """What every benchmark does with its figures."""
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -14,8 +15,15 @@ def beside(benchmark, capsys) -> Callable[..., Pair]:
     Where benchmarks are disabled (`make test`) both are called once, which shows that they work.
     """
 
-    def measure(name: str, work: Callable[[], object], floor: Callable[[], object], rounds: int = 15) -> Pair:
-        pair = paired(work, floor, rounds, warm_up=2) if benchmark.enabled else paired(work, floor, 1, warm_up=0)
+    def measure(
+        name: str,
+        work: Callable[[], object],
+        floor: Callable[[], object],
+        rounds: int = 15,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Pair:
+        times = {"rounds": rounds, "warm_up": 2} if benchmark.enabled else {"rounds": 1, "warm_up": 0}
+        pair = paired(work, floor, clock=clock, **times)
         benchmark.extra_info |= {"ratio to the floor": round(pair.ratio, 3), "quartiles": pair.spread}
         with capsys.disabled():
             print(f"\n{name}: {pair}" if benchmark.enabled else "", end="")

@@ -152,6 +152,18 @@ def test_the_paper_track_is_what_was_published(run, expected):
     assert train.augmentation == ("scale_crop" if method == "mbs" else "resized_crop")
 
 
+def test_the_paper_track_of_lbd_is_ours_and_composes_on_clip():
+    """No value is known from the paper: what MBS publishes of length and batch, the rest ours."""
+    (config,) = configurations(["method=lbd", "protocol=voc_10-1", "track=paper"])
+    train = config.train
+    assert (train.batch, train.base.epochs, train.increment.epochs, train.crop) == (16, 32, 32, 512)
+    assert (train.optimiser, train.base.lr, train.increment.lr, train.encoder_lr) == ("adamw", 1e-4, 1e-5, 0.1)
+    spec = resolve(config)
+    assert spec.network.name == "clip" and config.evaluation.size == 512
+    (config,) = configurations(["method=lbd", "protocol=ade_100-10", "track=paper"])
+    assert (config.train.batch, config.train.base.epochs, config.train.increment.lr) == (8, 64, 5e-5)
+
+
 def test_the_paper_track_of_a_file_is_that_of_its_data_set(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("dataset: ade\nclasses_per_step: [100, 25, 25]\n")
