@@ -1,14 +1,16 @@
 """Initial weights of the encoders: from the cache, the hub or the user's own file, and never random in silence."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import open_clip
 import timm
-from huggingface_hub import hf_hub_download
-from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub import constants, hf_hub_download
 from open_clip.convert import convert_state_dict
 from open_clip.factory import load_state_dict as open_clip_state
 from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed
@@ -59,6 +61,7 @@ def packaged(path: Path) -> Published:
 @lru_cache
 def _timm_file(name: str) -> Path:
     repository = timm.get_pretrained_cfg(name).hf_hub_id
+    _stay_offline_without_network()
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except OSError as error:  # what the hub client raises offline, and over HTTP
@@ -68,6 +71,7 @@ def _timm_file(name: str) -> Path:
 @lru_cache
 def _open_clip_file(model: str, tag: str) -> Path:
     config = open_clip.get_pretrained_cfg(model, tag)
+    _stay_offline_without_network()
     try:
         return Path(open_clip.download_pretrained(config))
     except OSError as error:
@@ -75,10 +79,23 @@ def _open_clip_file(model: str, tag: str) -> Path:
         raise _not_to_be_had(f"{model}/{tag} of open_clip", f"its file from {source}") from error
 
 
+@lru_cache
+def _stay_offline_without_network() -> None:
+    """Where the hub cannot even be found, tells its client to look into its cache alone: it would try every file for
+    half a minute, and say so line by line."""
+    if getproxies():  # they find it, not this machine
+        return
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+
+
 def _not_to_be_had(name: str, file: str) -> InputError:
     return InputError(
-        f"no initial weights: {name} is not cached in {HF_HUB_CACHE} and cannot be downloaded; go online once, or get "
-        f"{file} and give network.pretrained=/path/to/it, or start from random weights with network.pretrained=none"
+        f"no initial weights: {name} is not cached in {constants.HF_HUB_CACHE} and cannot be downloaded; go online "
+        f"once, or get {file} and give network.pretrained=/path/to/it, or start from random weights with "
+        "network.pretrained=none"
     )
 
 

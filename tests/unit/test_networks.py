@@ -274,7 +274,9 @@ def test_unreadable_and_missing_weights_are_refused_in_one_line(tmp_path):
         assert path.name in str(error.value) and "\n" not in str(error.value)
 
 
-def test_published_weights_offline_and_uncached_say_what_to_do(tmp_path):
+@pytest.mark.parametrize("offline", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "https://hub.invalid"}])
+def test_published_weights_offline_and_uncached_say_what_to_do(tmp_path, offline):
+    """Told to stay offline, or where the hub cannot be found: at once, and without the hub's own words."""
     code = (
         "from methods.nn.network import NetworkConfig, build\n"
         "from protocols.errors import InputError\n"
@@ -286,14 +288,15 @@ def test_published_weights_offline_and_uncached_say_what_to_do(tmp_path):
     )
     environment = {
         **os.environ,
-        "HF_HUB_OFFLINE": "1",
+        **offline,
         "HF_HOME": str(tmp_path),
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    environment.pop("HF_HUB_CACHE", None)
+    for name in ("HF_HUB_CACHE", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        environment.pop(name, None)
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 3 and "Retry" not in result.stderr
     for line, published in zip(lines, ("resnet101.tv_in1k", *["ViT-B-16-quickgelu/openai"] * 2), strict=True):
         assert published in line and str(tmp_path) in line
         assert "pretrained=/path/to/it" in line and "pretrained=none" in line
