@@ -84,6 +84,8 @@ class Lbd(Method):
         "no_adapt": NO_ADAPTATION,
         "no_lpd": NO_LPD,
         "no_mmbd": NO_MMBD,
+        "only_prompt": {**NO_ADAPTATION, **NO_LPD, **NO_MMBD},
+        "no_lpd_mmbd": {**NO_LPD, **NO_MMBD},
         "k1": {"backgrounds": 1},
         "k2": {"backgrounds": 2},
         "k8": {"backgrounds": 8},

@@ -165,6 +165,8 @@ def test_memory_follows_the_window_and_the_width_alone():
     assert logit_bytes(151, one, 512) / MIB == pytest.approx(151, abs=1)
     assert logit_bytes(151, one, 683) / MIB == pytest.approx(352, abs=1)
     assert logit_bytes(151, one, 2048) / MIB == pytest.approx(755, abs=1)
+    assert logit_bytes(151, (512, 683), 683) / MIB == pytest.approx(201, abs=1)  # DeepLab: the image, or 1,024
+    assert logit_bytes(151, (1024, 1024), 2048) / MIB == pytest.approx(1812, abs=1)
     method = Recorded(lambda images: torch.zeros(len(images), 151, 8, 8), slots=151)
     assert predict_whole(method, torch.zeros(1, 3, 400, 20), 8).shape == (1, 400, 20)
     assert max(decided.numel() for decided in method.decided) <= 151 * 8 * 20
