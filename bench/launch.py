@@ -33,6 +33,7 @@ from bench.spec import RunSpec, resolve
 from bench.workspace import Workspace, workspace_of
 from methods.nn.network import build
 from protocols.errors import InputError
+from protocols.files import expanded
 from results.ablation import report_ablation
 from results.groups import group_runs
 from results.measures import convention_named
@@ -108,8 +109,11 @@ def launch(overrides: Sequence[str], references: Sequence[str], launcher: Launch
     return _launch(overrides, references, launcher, show)
 
 
-def launch_ablation(overrides: Sequence[str], references: Sequence[str], convention: str, launcher: Launcher) -> int:
-    """Runs a method and its variants, prints the table of what each of them changes, and writes it to files."""
+def launch_ablation(
+    overrides: Sequence[str], references: Sequence[str], convention: str, launcher: Launcher, out: str | None = None
+) -> int:
+    """Runs a method and its variants, prints the table of what each of them changes, and writes it to files in the
+    folder `out` (None: STORE/reports)."""
     convention_named(convention)
 
     def show(prepared: Prepared, outcomes: list[Outcome]) -> None:
@@ -121,7 +125,7 @@ def launch_ablation(overrides: Sequence[str], references: Sequence[str], convent
                 f"{prepared.plans[0].spec.found.name} and its variants",
                 variants_of([plan.spec for plan in prepared.plans], method.components),
                 group.runs,
-                store / "reports",
+                store / "reports" if out is None else expanded(out),
                 convention,
             )
             print(text)

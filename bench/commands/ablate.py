@@ -16,13 +16,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "ablate",
         help="run a method and its declared variants, and set them beside each other",
         description="Runs a method and the variants that it declares (`bench list methods` shows them), trains\n"
-        "what is missing, prints a table of check marks, and writes it as CSV and LaTeX to STORE/reports.",
+        "what is missing, prints a table of check marks, and writes it as CSV and LaTeX.",
     )
     parser.add_argument("method", metavar="METHOD", help="e.g. lbd or mbs, or path/to/file.py:Class")
     parser.add_argument(
         "--variants", metavar="A,B", help="only these variants; `full` is the method itself (default: all, and it)"
     )
     parser.add_argument("--convention", default="default", metavar="C", help="default, mib, plop, mbs or ssul")
+    parser.add_argument("--out", metavar="DIR", help="where the CSV and LaTeX files go (default: STORE/reports)")
     add_run_arguments(parser, methods=False)
     add_dry_argument(parser)
     add_launcher_arguments(parser)
@@ -41,4 +42,4 @@ def execute(arguments: argparse.Namespace) -> int:
         from bench.dry import dry_run
 
         return dry_run(overrides(arguments), listed)
-    return launch_ablation(overrides(arguments), listed, arguments.convention, launcher(arguments))
+    return launch_ablation(overrides(arguments), listed, arguments.convention, launcher(arguments), arguments.out)

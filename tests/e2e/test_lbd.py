@@ -54,6 +54,8 @@ def test_ablate_runs_what_is_missing_and_writes_its_table(bench, tmp_path):
     assert reports == [".bib", ".csv", ".tex", ".tex"]
     again = bench(*given)
     assert again[0] == 0 and "from the cache" in again[2] and again[1] == out
+    assert bench(*given, "--out", "paper")[0] == 0
+    assert [path.suffix for path in sorted((tmp_path / "paper").iterdir())].count(".csv") == 1
 
 
 @pytest.mark.parametrize(
