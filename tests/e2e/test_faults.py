@@ -200,35 +200,6 @@ def test_a_damaged_step_is_trained_again_to_the_same_counts(bench, tmp_path):
     assert len(list((tmp_path / "runs" / "cache" / "quarantine").iterdir())) == 1
 
 
-def test_a_kill_in_the_middle_of_a_step_costs_nothing_but_time(bench, spawn, tmp_path):
-    """SIGKILL within step 0 and again later; the counts are those of a run that was left alone."""
-    long = ["train.base.iterations=120", "train.increment.iterations=60", "checkpoint_seconds=0"]
-    assert bench(*run_arguments("mib", *long, "store=whole"))[0] == 0
-
-    rolling = tmp_path / "killed" / "cache" / "rolling"
-    for _ in range(2):
-        before = set(rolling.glob("[!.]*")) if rolling.exists() else set()
-        process = spawn(*run_arguments("mib", *long, "store=killed"))
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            found = set(rolling.glob("[!.]*.safetensors")) if rolling.exists() else set()
-            if found - before:
-                break
-            time.sleep(0.002)
-        assert process.poll() is None, process.stdout.read()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert list(rolling.glob("*.safetensors"))
-
-    process = spawn(*run_arguments("mib", *long, "store=killed"))
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
-    (whole,), (killed,) = (read_runs(tmp_path / store)[0] for store in ("whole", "killed"))
-    assert (whole.path / "counts.npz").read_bytes() == (killed.path / "counts.npz").read_bytes()
-    assert (whole.path / "log.csv").read_text() == (killed.path / "log.csv").read_text()
-    assert not list(rolling.iterdir())
-
-
 def test_ctrl_c_says_how_to_go_on(spawn, tmp_path):
     process = spawn(*run_arguments("finetune", "train.base.iterations=100000", "checkpoint_seconds=0"))
     rolling = tmp_path / "runs" / "cache" / "rolling"
