@@ -73,13 +73,16 @@ def test_four_commands_that_share_a_base_train_it_once(start, tmp_path):
     check_sound(tmp_path / "runs")
 
 
-def newest(rolling: Path) -> tuple[float, str, int]:
+def newest(rolling: Path) -> tuple[int, str, int]:
     """Time of the newest checkpoint, the step it is of, and the iteration that it holds."""
-    found = (0.0, "", 0)
+    found = (0, "", 0)
     for path in rolling.glob("[!.]*.safetensors"):
-        with suppress(OSError, SafetensorError), safe_open(path, "pt") as file:
-            iteration = json.loads(file.metadata()["json"])["position"]["iteration"]
-            found = max(found, (path.stat().st_mtime, path.stem, iteration))
+        with suppress(OSError, SafetensorError):
+            written = path.stat().st_mtime_ns
+            with safe_open(path, "pt") as file:
+                iteration = json.loads(file.metadata()["json"])["position"]["iteration"]
+            if path.stat().st_mtime_ns == written:  # else it was replaced meanwhile: the next look sees which it is
+                found = max(found, (written, path.stem, iteration))
     return found
 
 
@@ -89,7 +92,7 @@ def test_who_waits_takes_over_within_a_minute_of_a_kill(start, tmp_path):
     ends([start(*words, "store=whole")])
     rolling = tmp_path / "runs" / "cache" / "rolling"
 
-    def next_after(before: tuple[float, str, int], process: subprocess.Popen, seconds: float):
+    def next_after(before: tuple[int, str, int], process: subprocess.Popen, seconds: float):
         begun = time.monotonic()
         while (now := newest(rolling)) <= before:
             assert time.monotonic() - begun < seconds and process.poll() is None, "nobody took over"
@@ -97,7 +100,7 @@ def test_who_waits_takes_over_within_a_minute_of_a_kill(start, tmp_path):
         return now, time.monotonic() - begun
 
     holder, taken = start(*words, "store=runs"), []
-    next_after((0.0, "", 0), holder, 300)
+    next_after((0, "", 0), holder, 300)
     for _ in range(3):
         holder.send_signal(signal.SIGSTOP)  # it holds the lock, and gets no further
         waiter = start(*words, "store=runs")
