@@ -204,13 +204,14 @@ class StepCache:
     def verify_counts(self, key: str) -> np.ndarray | None:
         """As `load_counts`, but leaves damaged counts where they are."""
         path = self._counts_path(key)
-        if not path.exists():
-            return None
         try:
-            with _readable(path):
-                return read_npz(path, COUNTS_BYTES)["counts"]
+            return read_npz(path, COUNTS_BYTES)["counts"]
+        except FileNotFoundError:  # never there, or removed this moment
+            return None
         except (Damaged, KeyError) as fault:
             raise CorruptEntry(path, f"is damaged: {fault}") from fault
+        except OSError as fault:
+            raise _refused(path, fault) from fault
 
     def quarantine_counts(self, key: str) -> Path:
         """Moves damaged counts out of the way, to `cache/quarantine`."""
@@ -258,7 +259,11 @@ def _readable(path: Path) -> Iterator[None]:
     except OSError as fault:
         if fault.errno in (errno.ENOENT, *NOT_THE_FILE):
             raise CorruptEntry(path, f"is lost: {fault.strerror}") from fault
-        raise InputError(f"{path} cannot be read ({fault.strerror}): mend that; nothing was changed") from fault
+        raise _refused(path, fault) from fault
+
+
+def _refused(path: Path, fault: OSError) -> InputError:
+    return InputError(f"{path} cannot be read ({fault.strerror}): mend that; nothing was changed")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -91,7 +91,7 @@ class Engine:
                     damaged[fault.path] += 1
                     if damaged[fault.path] == MOST_DAMAGED:
                         raise InputError(
-                            f"{fault}, for the {MOST_DAMAGED}rd time: memory or disk of this machine do not keep what "
+                            f"{fault}, {MOST_DAMAGED} times by now: memory or disk of this machine do not keep what "
                             "is written; find out which, or name another folder with store=PATH"
                         ) from fault
                     self.reporter.say(f"{self.reporter.label}: {fault}; training that step again")
