@@ -14,7 +14,7 @@ from methods.nn.losses import (
     unbiased_distillation,
 )
 from methods.nn.mbs_losses import orthogonality, weighted_feature_distillation
-from methods.nn.plop_losses import _distance_of_squares
+from methods.nn.plop_losses import pod_distillation
 
 OLD, SLOTS, SIDE, IMAGES = 16, 21, 512, 2
 LOSSES = {
@@ -44,12 +44,17 @@ def test_a_loss_beside_cross_entropy(beside, name):
 
 MAPS, WIDTH, PATCHES = (4, 256, 64, 64), 512, 1024
 FEATURE_LOSSES = {  # of maps (B, C, h, w), their teacher's, patches (B, N, D), their teacher's, class vectors (K, D)
-    "local POD (PLOP)": lambda maps, old, *_: _distance_of_squares(old, maps, (1, 2, 4)).mean(),
+    "local POD (PLOP)": lambda maps, old, *_: _pod(maps, old),
     "weighted features (MBS)": lambda _, __, x, old, ___: weighted_feature_distillation(x, old, old[..., 0].abs()),
     "orthogonality (MBS)": lambda _, __, x, ___, classes: orthogonality(classes, OLD) + 0 * x.mean(),
     "LPD (LBD)": lambda _, __, x, ___, classes: lpd_loss("rel_kl", classes, classes.detach(), classes[0] * 0, OLD),
     "MMBD (LBD)": lambda _, __, x, ___, classes: _mmbd(x, classes),
 }
+
+
+def _pod(maps, old):
+    """One level of features, and its first channels as logits."""
+    return pod_distillation([old, old[:, :OLD]], [maps, maps[:, :SLOTS]], OLD, SLOTS - OLD, 0.01, 0.0005)
 
 
 def _mmbd(patches, classes):
