@@ -105,7 +105,8 @@ def _device(spec: RunSpec) -> Finding:
         return Finding("device", True, f"{found['name']}, {found['cores']} CPU cores to load images")
     full = not spec.network.name.endswith("-tiny")
     slow = "; full-size networks need a GPU, days become weeks here" if full else ""
-    return Finding("device", None if full else True, f"CPU, {found['threads']} threads: {found['name']}{slow}")
+    threads = "1 thread" if found["threads"] == 1 else f"{found['threads']} threads"
+    return Finding("device", None if full else True, f"CPU, {threads}: {found['name']}{slow}")
 
 
 @dataclass(frozen=True)
