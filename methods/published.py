@@ -30,7 +30,12 @@ def published_overrides(method: type, protocol: Protocol) -> list[str]:
     """
     if not method.published:
         raise InputError(f"{method.__name__} has no published recipe: use --track unified")
-    return [f"{setting.key}={setting.value}".replace(" ", "") for setting in settings_for(method.published, protocol)]
+    return [f"{setting.key}={_written(setting.value)}" for setting in settings_for(method.published, protocol)]
+
+
+def _written(value: Any) -> str:
+    """A value as on the command line, where lists have no spaces."""
+    return str(value).replace(" ", "") if isinstance(value, list) else str(value)
 
 
 def settings_for(published: Sequence[Published], protocol: Protocol) -> list[Published]:

@@ -80,5 +80,7 @@ class LbdConfig(MethodConfig):
             raise InputError("lbd.encoder_tune=vpt trains visual prompts: it needs lbd.encoder_adapt=vpt")
         if self.proto == "prompt" and self.lpd == "init_only":
             raise InputError("lbd.lpd=init_only needs residuals, which lbd.proto=prompt does not have")
+        if self.lpd_permuted and self.lpd in ("off", "init_only"):
+            raise InputError(f"lbd.lpd_permuted=true permutes what LPD follows: lbd.lpd={self.lpd} does not have it")
         if self.mmbd_on == "decoded" and self.head == "cosine":
             raise InputError("lbd.mmbd_on=decoded needs lbd.head=mask_transformer")

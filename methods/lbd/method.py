@@ -38,6 +38,7 @@ from protocols.protocol import VOID, Step
 KMEANS_IMAGES = 50
 INCREMENTS_ONLY = ("kd", "od", "fd", "threshold", "bg_bank", "old_proto", "fresh_context", "lpd_graph")
 OURS = "ours: the paper was not available"
+CHOSEN = "ours: chosen on rendered scenes (docs/tuning.md); no photographs were at hand"
 REPLACED = (  # what of MBS's published training is not kept
     "network.name",
     "train.optimiser",
@@ -107,6 +108,13 @@ class Lbd(Method):
         Published("train.increment.lr", 1e-5, OURS + "; MBS's factor 0.1", "voc_*"),
         Published("train.increment.lr", 5e-5, OURS + "; MBS's factor 0.5", "ade_*"),
         Published("train.padding", "ignore", OURS),
+        Published("lbd.lpd_weight", 0.1, CHOSEN),
+        Published("lbd.mmbd_weight", 0.01, CHOSEN),
+        Published("lbd.context", "a photo of a", CHOSEN),
+        Published("lbd.fresh_context", True, CHOSEN),
+        Published("lbd.threshold", 0.7, "MBS, configurations"),
+        Published("lbd.od", 25, "MBS, VOC configuration", "voc_*"),
+        Published("lbd.od", 50, "MBS, ADE configuration", "ade_*"),
     )
 
     def __init__(self, config: LbdConfig, clip: DenseClip) -> None:

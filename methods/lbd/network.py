@@ -33,7 +33,9 @@ class LbdOutput(NamedTuple):
 
 
 class LbdNetwork(Network):
-    """Grows by one entry in each list at every step; only the last entry is learned, the others are kept.
+    """Grows by one entry in each list at every step. Of contexts, residuals and prototypes only the last entry is
+    learned; the affine of the class-axis norm is learned as a whole, and so is the bank of backgrounds (unless
+    bg_bank=grow).
 
     Prototypes of finished steps are constants: neither the text tower nor a context is needed for them, nor in
     evaluation at all.

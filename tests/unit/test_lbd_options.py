@@ -22,6 +22,7 @@ from tests.lbd import lbd, steps
         ({"encoder_tune": "vpt"}, "encoder_adapt=vpt"),
         ({"head": "cosine", "mmbd_on": "decoded"}, "mask_transformer"),
         ({"proto": "prompt", "lpd": "init_only"}, "does not have"),
+        ({"lpd_permuted": True, "lpd": "off"}, "does not have"),
     ],
 )
 def test_wrong_options_are_told(options, complaint):
