@@ -4,8 +4,7 @@ BIN := .venv/bin
 DEMO := --methods lbd,mbs --protocol voc_10-1 --track demo
 # The committed results: made from STORE, where what is already trained is not trained again.
 RESULTS := results/demo
-RESULTS_RUNS := --methods finetune,lwf,ilt,mib,plop,mbs,lbd,joint --protocol voc_10-1 --track demo --seeds 0,1,2 \
-	--launcher joblib --jobs 2 threads=1
+RESULTS_RUNS := --methods finetune,lwf,ilt,mib,plop,mbs,lbd,joint --protocol voc_10-1 --track demo --seeds 0,1,2 threads=1
 STORE ?= runs
 
 .PHONY: demo results-demo test test-faults lint bench clean
