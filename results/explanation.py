@@ -30,8 +30,20 @@ def _of_row(row: Row) -> list[str]:
     for run, fate in [*averaged, *((run, "   left out") for run in row.left_out)]:
         revision = run.manifest.get("git_revision") or "not recorded"
         lines.append(f"   seed {run.manifest['seed']}   {run.manifest['run']}   revision {revision}{fate}")
+        lines += [f"     {text}" for text in [of_other_code(run)] if text]
         commands.append(f"   command: {command(run) or 'not recorded'}")
     return [*lines, *dict.fromkeys(commands)]
+
+
+def of_other_code(run: Run) -> str:
+    """Which steps came from the cache and were trained by other code of the same version; "" if none did."""
+    steps = run.manifest.get("steps", ())
+    found = [(row["index"], row["changed_modules"]) for row in steps if row.get("changed_modules")]
+    modules = {name for _, names in found for name in names if isinstance(name, str) and name.isprintable()}
+    if not found:
+        return ""
+    numbers = ", ".join(str(index) for index, _ in found)
+    return f"trained by other code of the same version: step {numbers} ({', '.join(sorted(modules))} changed since)"
 
 
 def command(run: Run) -> str:

@@ -92,6 +92,7 @@ STEP: dict[str, type | tuple[type, ...]] = {
     "peak_memory_mb": (int, float, type(None)),
     "trainable_parameters": (int, type(None)),
     "hardware": dict,
+    "changed_modules": list,
 }
 
 CELL_COLUMNS = (

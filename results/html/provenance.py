@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from results.cost import hardware
-from results.explanation import command
+from results.explanation import command, of_other_code
 from results.groups import Group, Row, rows_of
 from results.naming import named
 from results.schema import Run
@@ -31,6 +31,7 @@ def _block(row: Row) -> str:
             f"<details><summary>{title}</summary>",
             f"<p>Recipe <code>{escape(row.recipe)}</code></p>",
             _runs_table(runs),
+            *_caveats(run for run, _ in runs),
             *_distinct("Command", (command(run) for run, _ in runs)),
             *_distinct("Versions", (_versions(run) for run, _ in runs)),
             *_configuration(row),
@@ -57,6 +58,11 @@ def _facts(run: Run, use: str) -> list[str]:
     revision = manifest.get("git_revision") or NOT_RECORDED
     machines = "; ".join(sorted(hardware(run))) or NOT_RECORDED
     return [str(manifest["seed"]), manifest["run"], done, use, str(revision), machines]
+
+
+def _caveats(runs: Iterable[Run]) -> list[str]:
+    texts = [(run.manifest["seed"], of_other_code(run)) for run in runs]
+    return [f"<p>Seed {escape(str(seed))}: {escape(text)}</p>" for seed, text in texts if text]
 
 
 def _versions(run: Run) -> str:

@@ -140,6 +140,7 @@ def test_the_runs_behind_a_row_can_be_made_again(tmp_path):
     known = {
         "command": "/somewhere/.venv/bin/bench run --methods mib", "git_revision": "abc123",
         "config": {"batch": 8, "store": "/somewhere/runs"}, "versions": {"torch": "2.8"}, "recipe": "f" * 64,
+        "steps": [{"index": 2, "changed_modules": ["methods.<b>"]}],
     }  # fmt: skip
     runs = [make(tmp_path, seed=seed, **known) for seed in (0, 1)]
     runs.append(make(tmp_path, seed=2, hits=((90, 80), None, None), **known))
@@ -148,5 +149,6 @@ def test_the_runs_behind_a_row_can_be_made_again(tmp_path):
     assert text.count("<pre>bench run --methods mib</pre>") == 1 and "/somewhere" not in text
     for fact in ("abc123", "torch 2.8", "f" * 64, "&quot;batch&quot;: 8", "3 of 3", "1 of 3", "left out", "averaged"):
         assert fact in text
+    assert "Seed 1: trained by other code of the same version: step 2 (methods.&lt;b&gt; changed since)" in text
     for run in runs:
         assert run.manifest["run"] in text

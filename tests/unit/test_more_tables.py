@@ -135,3 +135,10 @@ def test_every_row_is_followed_to_its_runs(tmp_path):
         "   seed 0   joint-r-0   revision not recorded",
         "   command: not recorded",
     ]
+
+
+def test_a_row_says_which_steps_were_trained_by_other_code(tmp_path):
+    steps = [{"index": 0, "changed_modules": []}, {"index": 1, "changed_modules": ["methods.mib", "bench.train"]}]
+    text = explain(group_runs([make(tmp_path, steps=steps)]))
+    said = "     trained by other code of the same version: step 1 (bench.train, methods.mib changed since)"
+    assert text.splitlines()[3] == said
