@@ -56,10 +56,11 @@ class Command:
         return self._end(process, number)
 
     def ended_within(self, step: int, number: int) -> tuple[int, str]:
-        """Sends a signal as soon as so many steps are published and the next has a checkpoint."""
+        """Sends a signal as soon as so many steps are published and it has written a checkpoint of the next."""
+        left = checkpoints(self.folder)  # by whoever was ended before
         process = self.spawn(*self.words)
         while process.poll() is None:
-            if len(published(self.folder)) >= step and any((self.folder / "cache" / "rolling").glob("[!.]*")):
+            if len(published(self.folder)) >= step and checkpoints(self.folder) - left:
                 break
             time.sleep(0.001)
         return self._end(process, number)
@@ -78,6 +79,17 @@ class Command:
             changes += now != before
             before = now
         return changes
+
+
+def checkpoints(folder: Path) -> set[tuple[str, int]]:
+    """The checkpoints within steps: file and time of each."""
+    found = set()
+    for path in (folder / "cache" / "rolling").rglob("[!.]*"):
+        try:
+            found.add((path.name, path.stat().st_mtime_ns))
+        except OSError:
+            continue
+    return found
 
 
 def state(folder: Path) -> dict[str, int]:
@@ -144,7 +156,7 @@ def endure(pair: Pair, tmp_path: Path, number: int, times: int, code: int, seed:
                     after = draw.uniform(0.0, seconds)
                     returned, output = command.ended_after(after, number)
                 # Before the program has begun, and once it has said its last, a signal is the interpreter's.
-                unborn = number != signal.SIGKILL and after < START and code != returned != 0 and not files(store)
+                unborn = after < START and returned == -number != -signal.SIGKILL
                 done = returned == 0 or ("written: " in output if command is pair.report else "files: runs/" in output)
                 if done:
                     assert returned in (0, code, -number), f"{returned}: {output}"
