@@ -30,7 +30,8 @@ def _of_row(row: Row) -> list[str]:
     for run, fate in [*averaged, *((run, "   left out") for run in row.left_out)]:
         revision = run.manifest.get("git_revision") or "not recorded"
         lines.append(f"   seed {run.manifest['seed']}   {run.manifest['run']}   revision {revision}{fate}")
-        lines += [f"     {text}" for text in [of_other_code(run)] if text]
+        if caveat := of_other_code(run):
+            lines.append(f"     {caveat}")
         commands.append(f"   command: {command(run) or 'not recorded'}")
     return [*lines, *dict.fromkeys(commands)]
 
