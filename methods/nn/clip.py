@@ -32,6 +32,7 @@ SCENE_TEMPLATES = (  # with the 80 of CLIP's ImageNet evaluation these are the 8
 )
 VISUAL_PROMPTS = 10  # tokens in each layer (ZegCLIP)
 PROMPT_DROPOUT = 0.1
+TEXT_BLOCK = 32  # tokens; texts are encoded up to a multiple of it, so that shapes are few
 
 
 class TextTower(nn.Module):
@@ -50,6 +51,8 @@ class TextTower(nn.Module):
             raise InputError(f"the text tower of {size.title} is no plain text transformer: {fault}") from fault
         if pooling != "argmax":
             raise InputError(f"the text tower of {size.title} pools by {pooling!r}, not at the end of the text")
+        if self.attn_mask is None:
+            raise InputError(f"the text tower of {size.title} attends to tokens ahead: what follows a text would count")
         self.tokenise, self.all_templates = size.tokenise(), size.templates()
         self._known: dict[tuple[str, ...], Tensor] = {}  # names -> features, so that nothing is encoded twice
         self._last_prompts: tuple[tuple | None, Tensor | None] = (None, None)
@@ -77,7 +80,7 @@ class TextTower(nn.Module):
         key = (name, *templates)
         device = self.text_projection.device
         if key not in self._known or self._known[key].device != device:
-            rows = self._rows([template.format(name) for template in templates]).to(device)
+            rows = self._cut(self._rows([template.format(name) for template in templates])).to(device)
             features = self._encode(self.token_embedding(rows), rows.argmax(dim=1))
             self._known[key] = F.normalize(features.mean(dim=0), dim=0)
         return self._known[key]
@@ -93,17 +96,25 @@ class TextTower(nn.Module):
 
         context (M, width). Returns (len(names), D) float32, unit norm. Raises InputError if they are too long.
         """
-        rows = self._prompt_rows(tuple(names), context.device)
+        rows = self._prompt_rows(tuple(names), len(context), context.device)
         embedded, ends = self.token_embedding(rows), rows.argmax(dim=1) + len(context)
         middle = context.to(embedded.dtype).expand(len(rows), -1, -1)
         embedded = torch.cat([embedded[:, :1], middle, embedded[:, 1 : embedded.shape[1] - len(context)]], dim=1)
         return self._encode(embedded, ends)
 
-    def _prompt_rows(self, names: tuple[str, ...], device: torch.device) -> Tensor:
-        """Token rows of "name." for each name; kept, for every iteration asks for the same ones."""
-        if self._last_prompts[0] != (names, device):
-            self._last_prompts = (names, device), self._rows([f"{name}." for name in names]).to(device)
+    def _prompt_rows(self, names: tuple[str, ...], context: int, device: torch.device) -> Tensor:
+        """Token rows of "name." for each name, with room for `context` more tokens; kept, for every iteration asks for
+        the same ones."""
+        asked = (names, context, device)
+        if self._last_prompts[0] != asked:
+            self._last_prompts = asked, self._cut(self._rows([f"{name}." for name in names]), context).to(device)
         return self._last_prompts[1]
+
+    def _cut(self, rows: Tensor, more: int = 0) -> Tensor:
+        """Token rows (n, L) without the padding that no text reads: attention looks back alone, so nothing after the
+        end of the longest text, and of `more` tokens beside it, reaches a feature."""
+        needed = int(rows.argmax(dim=1).max()) + 1 + more
+        return rows[:, : -(-needed // TEXT_BLOCK) * TEXT_BLOCK]
 
     def longest_context(self, names: Sequence[str]) -> int:
         """The number of context vectors that fit beside every one of the names."""
@@ -113,7 +124,9 @@ class TextTower(nn.Module):
     def _encode(self, embedded: Tensor, ends: Tensor) -> Tensor:
         """embedded (n, L, width), ends (n,) positions of the last token -> unit features (n, D) float32."""
         with full_precision(embedded):  # few texts, and their relations are what counts
-            x = self.transformer(embedded.float() + self.positional_embedding, attn_mask=self.attn_mask)
+            length = embedded.shape[1]
+            x = embedded.float() + self.positional_embedding[:length]
+            x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])
             x = self.ln_final(x)[torch.arange(len(x), device=x.device), ends]
             return F.normalize(x @ self.text_projection, dim=-1)
 

@@ -1,5 +1,6 @@
 """CLIP as a dense encoder: against open_clip itself and timm's tower; the tiny one against what is claimed of it."""
 
+import copy
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from bench.tiny_clip import Scenes, accuracy, captions, contrastive_loss
 from methods.nn import tiny_clip
-from methods.nn.clip import ImageTower, clip_size
+from methods.nn.clip import ImageTower, TextTower, clip_size
 from methods.nn.network import NetworkConfig, build, family, sibling
 from protocols.dataset_info import dataset
 from protocols.errors import InputError
@@ -64,6 +65,29 @@ def test_the_gradient_of_a_prompt_reaches_its_context():
     context = torch.randn(16, 128, requires_grad=True)
     clip().text.prompts(context, ["cat"]).sum().backward()
     assert (context.grad.abs().sum(dim=1) > 0).all()
+
+
+def test_tokens_after_the_longest_text_are_not_encoded(monkeypatch):
+    names, lengths = ["cat", "dining table"], []
+    found = []
+    for block in (32, 1):  # of 32 tokens, or as many as the texts have
+        monkeypatch.setattr("methods.nn.clip.TEXT_BLOCK", block)
+        text = clip().text
+        text.transformer.register_forward_pre_hook(lambda _, tokens: lengths.append(tokens[0].shape[1]))
+        context = text.words("a photo of a").requires_grad_()
+        prompted = text.prompts(context, names)
+        prompted[:, 0].sum().backward()
+        found.append((prompted.detach(), context.grad, text.templates(names, single=True)))
+    assert lengths == [32, 32, 32, 9, 8, 9]  # two names together, then each by itself, with start and end
+    for whole, cut in zip(*found, strict=True):
+        torch.testing.assert_close(cut, whole, atol=1e-6, rtol=1e-5)
+
+
+def test_a_text_tower_that_looks_ahead_is_refused(model):
+    looking_ahead = copy.deepcopy(model)
+    looking_ahead.attn_mask = None
+    with pytest.raises(InputError, match="attends to tokens ahead"):
+        TextTower(looking_ahead, clip_size("clip-tiny"))
 
 
 @torch.no_grad()
