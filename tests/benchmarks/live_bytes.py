@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Within it, `now` is the bytes of all storages that are alive, those of `held` and of whatever operations make, and
-    `peak` the most that `now` has been. What an operation takes for itself (a kernel's workspace) is not in it."""
+    """Within it, `now` is the bytes of all storages that are alive, those of `held` and of whatever operations make,
+    and `peak` the most that `now` has been. What an operation takes for itself (a kernel's workspace) is not in it."""
 
     def __init__(self, held: Iterable[Tensor] = ()) -> None:
         super().__init__()
