@@ -12,7 +12,6 @@ import torch
 
 from bench import distributed, interruption
 from bench.cache import CorruptEntry
-from bench.data.parallel import usable_cpus
 from bench.data.transforms import AUGMENTATIONS
 from bench.data.views import Share, iterations_per_epoch, make_eval_loader, make_loader
 from bench.evaluate import evaluate, image_scopes
@@ -31,7 +30,6 @@ from protocols.errors import InputError
 from results.schema import read_run, write_run
 
 MOST_DAMAGED = 3  # times that one file may be found damaged: made anew, it must be sound
-MOST_WORKERS = 16  # one process decodes and augments some 100 images a second; a large GPU eats some 700
 ROW = ("images", "iterations", "seconds", "images_per_second", "peak_memory_mb", "trainable_parameters", "hardware")
 
 
@@ -60,17 +58,14 @@ class Progress:
 
 
 class Engine:
-    """One run on one machine."""
+    """One run on one machine, one of `jobs` side by side there."""
 
-    def __init__(self, plan: RunPlan, workspace: Workspace, machine: Machine, reporter: Reporter):
+    def __init__(self, plan: RunPlan, workspace: Workspace, machine: Machine, reporter: Reporter, jobs: int = 1):
         self.plan, self.machine, self.reporter = plan, machine, reporter
         self.cache = distributed.shared_cache(workspace.cache)
         self.folder = workspace.store / plan.run_id
         self.learner = Learner(plan, self.cache, machine)
-        # Rendered scenes lie in memory: where the same cores train, a process for them costs more than it saves.
-        alone = plan.spec.config.data.name == "shapes" and machine.device.type == "cpu"
-        usual = 0 if alone else max(1, min(MOST_WORKERS, usable_cpus() // distributed.local_world()))
-        self.workers = usual if machine.workers is None else machine.workers
+        self.workers = machine.loading_processes(plan.spec.config.data.name, jobs)
         self.pin = machine.device.type == "cuda"
 
     def run(self) -> Outcome:

@@ -244,14 +244,14 @@ def job(config: DictConfig) -> None:
     described = json.loads((folder / JOBS).read_text())
     (composed,) = configurations(described["runs"][config.run], described["references"])
     spec = resolve(composed)
-    device, threads = spec.config.device, spec.config.threads
-    seat = Seats(folder, described["seats"]).taken(device, threads) if described["seats"] else nullcontext()
+    device, threads, seats = spec.config.device, spec.config.threads, described["seats"]
+    seat = Seats(folder, seats).taken(device, threads) if seats else nullcontext()
     with seat, interruption.obeyed():
         workspace = workspace_of(spec.config.store)
         plan = make_plan(spec, workspace)
         label = f"{spec.found.label} {spec.protocol.name} seed {spec.seed}"
         reporter = Reporter(label, len(spec.protocol.steps), _console(described["here"]))
-        _outcomes[plan.run_id] = Engine(plan, workspace, Machine.of(spec.config), reporter).run()
+        _outcomes[plan.run_id] = Engine(plan, workspace, Machine.of(spec.config), reporter, jobs=seats or 1).run()
 
 
 def _console(here: bool) -> Console | None:

@@ -9,9 +9,12 @@ from torch import Tensor
 from bench import distributed
 from bench.allocator import keep_freed_memory
 from bench.config import RunConfig
+from bench.data.parallel import usable_cpus
 from bench.data.views import RawBatch
 from methods.base import Batch
 from protocols.errors import InputError, unknown
+
+MOST_WORKERS = 16  # one process decodes and augments some 100 images a second; a large GPU eats some 700
 
 
 def take_device(place: int, processes: int) -> None:
@@ -62,6 +65,16 @@ class Machine:
             config.checkpoint_seconds,
             config.compile,
         )
+
+    def loading_processes(self, data: str, jobs: int = 1) -> int:
+        """How many processes make the batches of a run on `data`, one of `jobs` side by side on this machine: what was
+        asked for, else one a core, shared by those runs and by the processes of this one."""
+        if self.workers is not None:
+            return self.workers
+        # Rendered scenes lie in memory: where the same cores train, a process for them costs more than it saves.
+        if data == "shapes" and self.device.type == "cpu":
+            return 0
+        return max(1, min(MOST_WORKERS, usable_cpus() // (distributed.local_world() * jobs)))
 
     def autocast(self, cache_enabled: bool = True) -> AbstractContextManager:
         """The precision of the recipe; `cache_enabled=False` where weights may change inside the context."""

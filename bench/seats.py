@@ -30,7 +30,7 @@ class Seats:
 
     @contextmanager
     def taken(self, device: str, threads: int | None) -> Iterator[int]:
-        """Holds a free seat for the block, and makes its device or its share of the cores that of this process.
+        """Holds a free seat for the block, and makes its device and its share of the cores those of this process.
 
         device: auto, cpu or cuda. threads: the CPU threads of PyTorch, where they are given.
         """
@@ -39,12 +39,13 @@ class Seats:
             self._process(number).write_text(str(os.getpid()))
             if device != "cpu" and torch.cuda.is_available():
                 take_device(number % torch.cuda.device_count(), 1)
-            elif threads is None:
+            if threads is None:
                 torch.set_num_threads(max(1, usable_cpus() // self.count))
             yield number
         finally:
             self._process(number).unlink(missing_ok=True)
             lock.release()
+            torch.cuda.empty_cache()  # the process may get another seat next; nothing where CUDA was not used
 
     def dismiss(self, number: int) -> None:
         """Sends the signal `number` to every job and waits until they have ended."""

@@ -101,6 +101,19 @@ def test_each_job_has_a_seat_of_its_own_and_its_share_of_the_cores(tmp_path, hos
     assert not list(tmp_path.glob("*.process"))
 
 
+def test_on_gpus_too_jobs_share_the_cores_and_leave_no_memory_behind(tmp_path, host, monkeypatch):
+    host(8, 2)
+    done = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda place: done.append(place))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("emptied"))
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: done.append(f"{threads} threads"))
+    both = Seats(tmp_path, 2)
+    with pytest.raises(ZeroDivisionError), both.taken("auto", None), both.taken("auto", 3):
+        raise ZeroDivisionError
+    assert done == [0, "4 threads", 1, "emptied", "emptied"]
+
+
 def _sit(folder: Path, ready) -> None:
     with Seats(folder, 1).taken("cpu", 1), interruption.obeyed(), interruption.postponed():
         ready.set()

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bench import engine
+from bench import machine
 from bench.config import configurations
-from bench.engine import MOST_WORKERS, Engine
-from bench.machine import Machine
+from bench.engine import Engine
+from bench.machine import MOST_WORKERS, Machine
 from bench.plan import make_plan
 from bench.spec import resolve
 from bench.workspace import Workspace
@@ -19,10 +19,10 @@ def workers(tmp_path, monkeypatch):
     workspace = Workspace(tmp_path)
     plan = make_plan(resolve(config), workspace)
 
-    def count(device: str, cores: int, asked: int | None = None) -> int:
-        monkeypatch.setattr(engine, "usable_cpus", lambda: cores)
-        machine = Machine(torch.device(device), "fp32", torch.contiguous_format, asked, 60)
-        return Engine(plan, workspace, machine, None).workers
+    def count(device: str, cores: int, asked: int | None = None, jobs: int = 1) -> int:
+        monkeypatch.setattr(machine, "usable_cpus", lambda: cores)
+        here = Machine(torch.device(device), "fp32", torch.contiguous_format, asked, 60)
+        return Engine(plan, workspace, here, None, jobs).workers
 
     return count
 
@@ -40,3 +40,9 @@ def test_on_a_gpu_rendered_scenes_are_made_beside_training(workers):
 def test_what_is_asked_for_holds(workers):
     assert workers("cpu", 8, asked=3) == 3
     assert workers("cuda", 8, asked=0) == 0
+
+
+def test_runs_side_by_side_share_the_cores(workers):
+    assert [workers("cuda", 32, jobs=jobs) for jobs in (1, 4, 64)] == [MOST_WORKERS, 8, 1]
+    assert workers("cpu", 32, jobs=4) == 0
+    assert workers("cuda", 32, asked=12, jobs=4) == 12
