@@ -33,26 +33,29 @@ class Measured:
 
 
 class Clock:
-    """Time that units of work take once the device has done them. The first of several portions is left out: in it
-    kernels are chosen, memory is taken for the first time and loading processes start. warm_up: how many are."""
+    """Time that each of `total` units of work takes. The first of several portions is left out: in it kernels are
+    chosen, memory is taken for the first time and loading processes start. warm_up: how many are.
 
-    def __init__(self, device: torch.device, warm_up: int = 1) -> None:
-        self._device, self._at, self._warm_up = device, time.monotonic(), warm_up
-        self._portions: list[tuple[float, int]] = []
+    The device is waited for at the end of those and of all, and not between: the host runs ahead of it, as in a run.
+    """
+
+    def __init__(self, device: torch.device, total: int, warm_up: int = 1) -> None:
+        self._device, self._total, self._warm_up = device, total, warm_up
+        self._done = [(time.monotonic(), 0)]  # when so many units were
 
     def done(self, units: int = 1) -> None:
-        """Another portion of `units` is done."""
-        if self._device.type == "cuda":
+        """Another portion of `units` is done, or in the queue of the device."""
+        so_far = self._done[-1][1] + units
+        if self._device.type == "cuda" and (len(self._done) == self._warm_up or so_far == self._total):
             torch.cuda.synchronize(self._device)
-        now = time.monotonic()
-        self._portions.append((now - self._at, units))
-        self._at = now
+        self._done.append((time.monotonic(), so_far))
 
     @property
     def seconds(self) -> float | None:
         """Of one unit; None if nothing was done."""
-        counted = self._portions[self._warm_up :] or self._portions
-        return sum(seconds for seconds, _ in counted) / sum(units for _, units in counted) if counted else None
+        warm = len(self._done) > self._warm_up + 1
+        (began, before), (ended, after) = self._done[self._warm_up if warm else 0], self._done[-1]
+        return (ended - began) / (after - before) if after > before else None
 
 
 class Meter(Reporter):
@@ -92,7 +95,7 @@ class Meter(Reporter):
 
     @contextmanager
     def training(self, step: StepPlan) -> Iterator[Callable[[int, dict[str, float], float], None]]:
-        self._clock = Clock(self.device, self._warm_up)
+        self._clock = Clock(self.device, step.due, self._warm_up)
         try:
             with super().training(step) as progress:
                 yield progress
@@ -102,7 +105,7 @@ class Meter(Reporter):
 
     @contextmanager
     def evaluating(self, step: StepPlan, images: int) -> Iterator[Callable[[int], None]]:
-        clock, before = Clock(self.device), 0
+        clock, before = Clock(self.device, images), 0
         with super().evaluating(step, images) as progress:
 
             def portion(done: int) -> None:

@@ -45,13 +45,35 @@ def test_nothing_measured_is_unknown():
 def test_a_clock_leaves_out_the_first_of_several_portions(monkeypatch):
     times = iter([0.0, 10.0, 12.0, 18.0])
     monkeypatch.setattr("bench.meter.time.monotonic", lambda: next(times))
-    clock = Clock(torch.device("cpu"))
+    clock = Clock(torch.device("cpu"), 13)
     assert clock.seconds is None
     clock.done(5)
     assert clock.seconds == 2.0  # it is all there is
     clock.done(4)
     clock.done(4)
     assert clock.seconds == 1.0
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "portions", "waits"),
+    [(1, [1, 1], [0, 1]), (1, [1] * 5, [0, 4]), (2, [1] * 5, [1, 4]), (2, [1, 1], [1]), (1, [8, 8, 3], [0, 2])],
+)
+def test_a_clock_waits_for_a_gpu_after_the_warm_up_and_at_the_end_alone(monkeypatch, warm_up, portions, waits):
+    """The device takes 3 seconds a unit, the host none: what it queues is done once it is waited for."""
+    now, queued, waited = 0.0, 0, []
+
+    def wait(device):
+        nonlocal now, queued
+        now, queued = now + 3.0 * queued, 0
+        waited.append(at)
+
+    monkeypatch.setattr("bench.meter.time.monotonic", lambda: now)
+    monkeypatch.setattr(torch.cuda, "synchronize", wait)
+    clock = Clock(torch.device("cuda"), sum(portions), warm_up)
+    for at, units in enumerate(portions):  # noqa: B007 (`wait` notes it)
+        queued += units
+        clock.done(units)
+    assert waited == waits and clock.seconds == 3.0
 
 
 def test_durations_and_memory_as_people_read_them():
