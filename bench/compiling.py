@@ -21,7 +21,7 @@ def compiled(forward: Losses) -> Losses:
 
     The first call compiles forward and backward, which takes minutes for a large network. Where that fails (no
     compiler, an operation that it does not know), it says so once and goes on as it was; the batch at hand is computed
-    again.
+    again. Memory that does not suffice is no such failure, and is raised.
     """
     if _refused:
         return forward
@@ -35,6 +35,9 @@ def compiled(forward: Losses) -> Losses:
                 with functorch.patch(force_non_lazy_backward_lowering=True):  # else a fault would come in backward()
                     return fast(*arguments)
             except Exception as fault:
+                cause = getattr(fault, "inner_exception", fault)  # where a backend raised it
+                if isinstance(cause, torch.OutOfMemoryError):  # of the batch, which says nothing of the compiler
+                    raise cause from None
                 _refused = True
                 reason = " ".join(str(fault).split("\n\n")[0].split()) or type(fault).__name__
                 announce(f"no torch.compile ({reason[:200]}): going on without")

@@ -3,6 +3,7 @@
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from bench import distributed, interruption
 from bench.cache import CorruptEntry
+from bench.config import EvaluationSection, TrainSection
 from bench.data.transforms import AUGMENTATIONS
 from bench.data.views import Share, iterations_per_epoch, make_eval_loader, make_loader
 from bench.evaluate import evaluate, image_scopes
@@ -31,6 +33,10 @@ from results.schema import read_run, write_run
 
 MOST_DAMAGED = 3  # times that one file may be found damaged: made anew, it must be sound
 ROW = ("images", "iterations", "seconds", "images_per_second", "peak_memory_mb", "trainable_parameters", "hardware")
+
+
+class OutOfMemory(RuntimeError):
+    """The device has too little memory for the run."""
 
 
 @dataclass
@@ -92,7 +98,7 @@ class Engine:
                     self.reporter.say(f"{self.reporter.label}: {fault}; training that step again")
                     progress.restart()
         except Exception as fault:  # whatever it is, it ends this run alone
-            expected = isinstance(fault, NonFiniteLoss | InputError)
+            expected = isinstance(fault, NonFiniteLoss | InputError | OutOfMemory)
             if not expected:
                 traceback.print_exc()
             outcome.error = str(fault) if expected else f"{type(fault).__name__}: {fault}"
@@ -104,8 +110,10 @@ class Engine:
 
     def _steps(self, progress: "Progress") -> None:
         for index, step in enumerate(self.plan.steps):
-            trained = self._obtain(index, step)
-            progress.counts[step.position] = self._counts(index, step)
+            with _memory_for(f"training step {step.position}", _smaller_parts(self.plan.spec.config.train)):
+                trained = self._obtain(index, step)
+            with _memory_for(f"evaluating step {step.position}", _smaller_batch(self.plan.spec.config.evaluation)):
+                progress.counts[step.position] = self._counts(index, step)
             progress.record["steps"].append(self._row(step, trained))
             progress.log += self.cache.log(step.base_key or step.key)
             last = index + 1 == len(self.plan.steps)
@@ -289,6 +297,27 @@ class Engine:
             counts = evaluate(method, loader, scopes, slots, self.machine, normalise, progress, crop)
         self.cache.publish_counts(step.counts_key, counts)
         return counts
+
+
+@contextmanager
+def _memory_for(what: str, remedy: str | None) -> Iterator[None]:
+    """Raises OutOfMemory, in one line, where PyTorch does so in many."""
+    try:
+        yield
+    except torch.OutOfMemoryError as fault:
+        raise OutOfMemory(f"out of memory while {what}: {remedy or 'it needs a GPU with more of it'}") from fault
+
+
+def _smaller_parts(train: TrainSection) -> str | None:
+    """What to give so that training takes less memory."""
+    parts = next((n for n in range(train.accumulate + 1, train.batch + 1) if train.batch % n == 0), None)
+    return parts and f"train.accumulate={parts} computes each batch in {parts} parts, which makes another recipe"
+
+
+def _smaller_batch(evaluation: EvaluationSection) -> str | None:
+    """What to give so that evaluation takes less memory."""
+    half = evaluation.batch // 2
+    return f"evaluation.batch={half} (now {evaluation.batch}) changes nothing but memory" if half else None
 
 
 class OnePass:

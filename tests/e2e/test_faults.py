@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.config import EvaluationSection, TrainSection
+from bench.engine import _smaller_batch, _smaller_parts
 from results.schema import read_runs
 from tests.e2e.conftest import SMALL, run_arguments
 
@@ -167,6 +169,55 @@ def test_a_loss_that_is_not_finite_ends_that_run_alone(bench, tmp_path):
     assert runs["mib"].manifest["status"] == "failed" and sorted(runs["mib"].counts) == [0]
     assert "1 of 3 steps, failed" in " ".join(out.split())
     assert len(list((tmp_path / "runs" / "cache" / "steps").iterdir())) == 3  # the failure is not cached
+
+
+FULL = '''
+"""Methods for which the GPU's memory does not suffice in step 1."""
+
+import torch
+
+from methods.finetune import Finetune
+
+
+def allocate(step):
+    if step.index == 1:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1.00 GiB in all")
+
+
+class Trains(Finetune):
+    def forward(self, batch):
+        allocate(self.step)
+        return super().forward(batch)
+
+
+class Evaluates(Finetune):
+    def predict(self, batch):
+        allocate(self.step)
+        return super().predict(batch)
+'''
+
+
+def test_too_little_memory_is_one_line_with_the_remedy_and_ends_that_run_alone(bench, tmp_path):
+    (tmp_path / "full.py").write_text(FULL)
+    methods = "full.py:Trains,full.py:Evaluates,finetune"
+    code, _, err = bench(*run_arguments(methods, "evaluation.batch=8", protocol="voc_15-5"))
+    assert code == 1 and "Traceback" not in err
+    remedy = "train.accumulate=2 computes each batch in 2 parts, which makes another recipe"
+    assert f" failed: out of memory while training step 1: {remedy}\n" in err
+    remedy = "evaluation.batch=4 (now 8) changes nothing but memory"
+    assert f" failed: out of memory while evaluating step 1: {remedy}\n" in err
+    runs = {run.manifest["label"]: run for run in read_runs(tmp_path / "runs")[0]}
+    status = {label: run.manifest["status"] for label, run in runs.items()}
+    assert status == {"trains": "failed", "evaluates": "failed", "finetune": "complete"}
+    assert sorted(runs["trains"].counts) == sorted(runs["evaluates"].counts) == [0]
+    assert len(list((tmp_path / "runs" / "cache" / "steps").iterdir())) == 3  # step 0 once; step 1 of two methods
+
+
+def test_parts_divide_the_batch_and_no_batch_is_below_one_image():
+    assert "accumulate=3 " in _smaller_parts(TrainSection(batch=9))
+    assert "batch=1 " in _smaller_batch(EvaluationSection(batch=3))
+    assert _smaller_parts(TrainSection(batch=4, accumulate=4)) is None
+    assert _smaller_batch(EvaluationSection(batch=1)) is None
 
 
 def test_a_size_that_the_network_cannot_evaluate_is_refused_before_training(bench, tmp_path):

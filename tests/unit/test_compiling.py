@@ -71,6 +71,25 @@ def test_where_it_does_not_work_training_goes_on_and_a_line_says_so(monkeypatch,
     assert said.count("no torch.compile") == 1 and "no compiler here" in said and "going on without" in said
 
 
+def full(*arguments):
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def full_when_run(graph, inputs):
+    return full
+
+
+@pytest.mark.parametrize("backend", [full, full_when_run], ids=["compiling", "running"])
+def test_too_little_memory_is_no_fault_of_the_compiler(monkeypatch, capsys, backend):
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend=backend, **options))
+    call = compiled(Losses())
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            call(torch.randn(5, 3))
+    assert not compiling.refused() and capsys.readouterr().err == ""
+
+
 def test_a_fault_of_the_method_stays_one():
     def faulty(images):
         raise ValueError("a bug")
