@@ -88,7 +88,10 @@ def load(path: Path, method: nn.Module, optimiser: Optimizer) -> Position:
         if name.startswith("optimiser."):
             _, index, slot = name.split(".", 2)
             slots.setdefault(int(index), {})[slot] = tensor
-    optimiser.load_state_dict({"state": slots, "param_groups": plain["groups"]})
+    # Whether it is fused follows the device of today; it also decides where the optimiser keeps its steps.
+    fused = [group["fused"] for group in optimiser.param_groups]
+    groups = [{**group, "fused": own} for group, own in zip(plain["groups"], fused, strict=True)]
+    optimiser.load_state_dict({"state": slots, "param_groups": groups})
     _restore_layout(optimiser)
     cpu, cuda = (_stored(name, distributed.rank()) for name in ("cpu", "cuda"))
     if cpu in tensors:

@@ -262,6 +262,22 @@ def test_optimiser_state_comes_back_in_the_layout_of_its_parameters(tmp_path):
     assert optimiser.state[model.weight]["momentum_buffer"].stride() == model.weight.stride()
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_optimiser_stays_fused_or_not_whatever_the_checkpoint_was(tmp_path, fused):
+    """A step may begin on a CPU and go on on a GPU."""
+    model, optimiser = learner(torch.optim.AdamW, fused=not fused, weight_decay=0.1)
+    advance(model, optimiser, range(2))
+    rolling.save(tmp_path / "at.safetensors", model, optimiser, Position(2))
+    model, optimiser = learner(torch.optim.AdamW, fused=fused, weight_decay=0.2)
+    restored = []  # what PyTorch goes by when it chooses where the optimiser's steps are kept
+    optimiser.register_load_state_dict_pre_hook(lambda _, state: restored.append(state["param_groups"][0]["fused"]))
+    rolling.load(tmp_path / "at.safetensors", model, optimiser)
+    assert [(group["fused"], group["weight_decay"]) for group in optimiser.param_groups] == [(fused, 0.1)]
+    assert restored == [fused]
+    advance(model, optimiser, range(2, 4))
+    assert all(state["step"] == 4 for state in optimiser.state.values())
+
+
 def test_every_flipped_byte_of_a_checkpoint_is_found_or_does_no_harm(tmp_path, capsys):
     path = tmp_path / "at.safetensors"
     model, optimiser = learner(torch.optim.SGD, momentum=0.9)
