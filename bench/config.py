@@ -115,7 +115,8 @@ class RunConfig:
     workers: int | None = None  # data-loading processes; default: none for rendered scenes, else up to 16
     channels_last: bool = True  # memory format of images and convolutions
     compile: bool = False  # torch.compile for training: a slow start of each step, then less time an iteration
-    checkpoint_seconds: float = 60.0  # between rolling checkpoints within a step
+    # Least time between rolling checkpoints within a step; 100 times what writing one takes, if that is more.
+    checkpoint_seconds: float = 60.0  # 0: one every 20 iterations
 
 
 def register(references: Sequence[str] = ()) -> list[str]:

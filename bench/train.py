@@ -21,6 +21,7 @@ from bench.rolling import Position
 from methods.base import Batch, Method, Term
 
 LOG_EVERY = 20  # iterations between two log rows: losses are averaged over them, on the device
+SPARING = 100  # times as long as it took to write a checkpoint, training goes on before the next: 1 % of its time
 
 
 class NonFiniteLoss(RuntimeError):
@@ -101,7 +102,7 @@ def train_step(
     alone = distributed.world() == 1
     sums = position.sums
     started = saved = logged = time.monotonic()
-    before = position.seconds
+    before, interval = position.seconds, machine.checkpoint_seconds
     for i, raw in enumerate(training.batches(position.iteration), position.iteration):
         now = rate(recipe, training.phase, i, n)
         for group in optimiser.param_groups:
@@ -130,11 +131,14 @@ def train_step(
             position.log.append({"step": method.step.index, "iteration": i + 1, "lr": now, **losses})
             progress(i + 1, losses, count * recipe.batch / max(clock - logged, 1e-9))
             logged = clock
-        due = clock - saved >= machine.checkpoint_seconds and i + 1 < end
+        due = clock - saved >= interval and i + 1 < end
         due, asked = distributed.agree(due, interruption.asked())
         if due or asked:
+            writing = time.monotonic()
             rolling.save(training.checkpoint, method, optimiser, position)
             saved = time.monotonic()
+            if machine.checkpoint_seconds:  # 0: one at every log row, whatever it takes
+                interval = max(machine.checkpoint_seconds, SPARING * (saved - writing))
         if asked:
             interruption.stop()
     return position

@@ -21,7 +21,7 @@ MACHINE = Machine(torch.device("cpu"), "fp32", torch.contiguous_format, 0, 1e9)
 
 def recipe(**changes):
     base = TrainSection(batch=4, crop=32, schedule="poly", precision="fp32")
-    return replace(base, base=Phase(lr=0.01, iterations=ITERATIONS), **changes)
+    return replace(base, **{"base": Phase(lr=0.01, iterations=ITERATIONS), **changes})
 
 
 def batches(first):
@@ -126,6 +126,42 @@ def test_a_step_that_was_interrupted_ends_bit_equal(tmp_path):
     assert position.log == expected.log
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("seconds", "writing", "expected"),
+    [
+        (30.0, 0.25, [40, 80, 120, 160, 200]),  # every 30 seconds: at the first row after them
+        (30.0, 0.5, [40, 100, 160]),  # 50 seconds
+        (30.0, 0.9, [40, 140]),  # 90
+        (0.0, 0.9, list(range(20, 220, 20))),
+    ],
+)
+def test_checkpoints_take_a_hundredth_of_the_time_at_most(tmp_path, monkeypatch, seconds, writing, expected):
+    """An iteration takes a second, writing a checkpoint `writing` of them."""
+    now, saved = 0.0, []
+
+    def tick(seconds):
+        nonlocal now
+        now += seconds
+
+    def save(path, method, optimiser, position):
+        saved.append(position.iteration)
+        tick(writing)
+
+    class Second(Finetune):
+        def forward(self, batch):
+            tick(1.0)
+            return {"ce": next(self.parameters()).sum()}
+
+    monkeypatch.setattr("bench.train.time.monotonic", lambda: now)
+    monkeypatch.setattr("bench.train.rolling.save", save)
+    long = recipe(base=Phase(lr=0.01, iterations=220))
+    same = [next(batches(0))] * 220
+    training = StepTraining(long, long.base, 220, lambda first: same, tmp_path / "at.safetensors")
+    machine = replace(MACHINE, checkpoint_seconds=seconds)
+    train_step(fresh(Second), training, machine, machine.normaliser((0.5,) * 3, (0.25,) * 3), lambda *_: None)
+    assert saved == expected
 
 
 def test_accumulation_changes_memory_not_the_gradient(tmp_path):
