@@ -40,7 +40,13 @@ def count_confusion(labels: Tensor, predictions: Tensor, scopes: Tensor, shape: 
     cells = n_scopes * n_true * n_predicted
     index = (scopes.view(-1, 1, 1) * n_true + labels) * n_predicted + predictions
     index = torch.where(labels == VOID, cells, index)  # ignored pixels go to one cell past the end
-    return torch.bincount(index.flatten(), minlength=cells + 1)[:cells].view(shape)
+    count = torch.bincount if index.is_cpu else scattered_count  # a bincount on a GPU makes the host wait
+    return count(index.flatten(), minlength=cells + 1)[:cells].view(shape)
+
+
+def scattered_count(index: Tensor, minlength: int) -> Tensor:
+    """torch.bincount of an index (N,) whose values are known to be below `minlength`: it need not look for them."""
+    return index.new_zeros(minlength).scatter_add_(0, index, torch.ones_like(index))
 
 
 @torch.inference_mode()
@@ -80,14 +86,14 @@ def evaluate(
     crop: as in `predict`.
     """
     shape = (SCOPES, n_true, method.step.n_slots)
+    scopes = torch.from_numpy(scopes).to(machine.device)  # all at once: a batch must not wait for its own
     counts = torch.zeros(shape, dtype=torch.int64, device=machine.device)
     lowest, highest = (torch.zeros((), dtype=torch.int64, device=machine.device) for _ in range(2))
     done = 0
     for batch, predictions in predict(method, batches, machine, normalise, crop):
-        scope = torch.from_numpy(scopes[done : done + len(batch.ids)]).to(machine.device)
         lowest, highest = torch.minimum(lowest, predictions.min()), torch.maximum(highest, predictions.max())
         predictions = predictions.clamp(0, shape[2] - 1)  # what is out of range is reported after the loop
-        counts += count_confusion(batch.labels, predictions, scope, shape)
+        counts += count_confusion(batch.labels, predictions, scopes[done : done + len(batch.ids)], shape)
         done += len(batch.ids)
         progress(done)
     distributed.add(counts)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.views import RawBatch
-from bench.evaluate import count_confusion, evaluate, image_scopes
+from bench.evaluate import count_confusion, evaluate, image_scopes, scattered_count
 from bench.machine import Machine
 from methods.base import MethodConfig
 from methods.finetune import Finetune
@@ -35,6 +35,13 @@ def test_counts_agree_with_counting_one_by_one(seed, images, n_true):
     )
     assert np.array_equal(counts.numpy(), expected)
     assert counts.sum() == (labels != 255).sum()
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 5000])
+def test_a_gpu_counts_as_a_cpu_does(pixels):
+    index = torch.randint(40, (pixels,), generator=torch.Generator().manual_seed(0))
+    counts = scattered_count(index, minlength=50)
+    assert counts.dtype == torch.int64 and torch.equal(counts, torch.bincount(index, minlength=50))
 
 
 def test_scopes_look_at_foreground_classes_of_the_whole_image():

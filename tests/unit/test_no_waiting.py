@@ -1,8 +1,12 @@
-"""A training step never waits for the device: nothing in it asks what a value is, or brings one from the host.
+"""Neither a training step nor a batch of evaluation waits for the device: nothing in it asks what a value is, or
+brings one from the host.
 
 Where there is no GPU, the operations that would make one wait are looked for instead.
 """
 
+from contextlib import nullcontext
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,11 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
 from bench.contract import Trial
+from bench.data.views import RawBatch
+from bench.evaluate import evaluate
+from bench.machine import Machine
 from bench.train import loss_values
 from methods.base import Term
 
 # item, bool(); boolean masks as indices; sizes that depend on values; numbers made into tensors on the host
 WAITING = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "unique", "bincount", "lift_fresh")
+MOVING = (torch.ops.aten._to_copy, torch.ops.aten.to)  # the second in inference mode
 LEARNING = [(name, kind) for name in methods.names() for kind in methods.get(name).method.backbones]
 
 
@@ -31,7 +39,11 @@ class Watch(TorchDispatchMode):
             self.found.append(f"{operation} by a boolean mask")
         if any(name in str(operation) for name in WAITING):
             self.found.append(str(operation))
-        return operation(*arguments, **(options or {}))
+        options = options or {}
+        moved = operation.overloadpacket in MOVING and options.get("device", arguments[0].device) != arguments[0].device
+        if moved and not options.get("non_blocking"):
+            self.found.append(f"{operation} to {options['device']}")
+        return operation(*arguments, **options)
 
 
 @pytest.mark.parametrize(("name", "backbone"), LEARNING)
@@ -47,6 +59,40 @@ def test_no_training_step_waits(name, backbone, index):
     assert watch.found == []
 
 
+class Enough(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "crop"),  # no shipped method predicts in a way of its own; crop: of whole images, in windows
+    [
+        ("finetune", "deeplab", None),
+        ("finetune", "segmenter", None),
+        ("lbd", "segmenter", None),
+        ("mib", "segmenter", 48),
+    ],
+)
+def test_no_batch_of_evaluation_waits(name, backbone, crop, monkeypatch):
+    """On the device without data, where nothing can be asked for, counts are made as on a GPU."""
+    monkeypatch.setattr(Machine, "autocast", lambda machine: nullcontext())  # there is none for that device
+    trial = Trial(methods.get(name), backbone)
+    method = trial.enter(trial.fresh(), 0).to("meta")
+    machine = Machine(torch.device("meta"), "fp32", torch.contiguous_format, 0, 60)
+    normalise = machine.normaliser((0.5,) * 3, (0.25,) * 3)
+    images, labels = torch.zeros(2, 3, 48, 64, dtype=torch.uint8), torch.zeros(2, 48, 64, dtype=torch.uint8)
+    found = []
+
+    def progress(done):
+        found.append(len(watch.found))
+        if done == 4:
+            raise Enough
+
+    with pytest.raises(Enough), Watch() as watch:
+        batches = [RawBatch(images, labels, ("a", "b"))] * 2
+        evaluate(method, batches, np.zeros(4, dtype=np.int64), 21, machine, normalise, progress, crop)
+    assert found[0] == found[1], watch.found  # the scopes of all images came before
+
+
 @pytest.mark.parametrize(
     "wait",
     [
@@ -56,6 +102,7 @@ def test_no_training_step_waits(name, backbone, index):
         lambda x: x.masked_select(x > 0),
         lambda x: x.new_tensor(3),
         lambda x: torch.where(x > 0),
+        lambda x: x.to("meta"),
     ],
 )
 def test_the_watch_sees_what_waits(wait):
