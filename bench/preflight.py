@@ -1,5 +1,6 @@
 """Before anything is trained: are the data, the weights and the disk there that runs need, and what would they do?"""
 
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.data.base import DATA
+from bench.data.views import AHEAD, image_shape
 from bench.machine import Machine
 from bench.manifest import hardware, initial_weights
 from bench.meter import memory_text
@@ -20,6 +22,7 @@ from protocols import step_counts
 from protocols.errors import InputError
 from protocols.split import protocol_images
 
+SHARED_MEMORY = Path("/dev/shm")  # through it loading processes hand over their batches (Linux)
 SIGNS = {True: ("ok", "green"), False: ("MISSING", "bold red"), None: ("note", "yellow")}
 
 
@@ -37,7 +40,7 @@ def look(specs: Sequence[RunSpec], workspace: Workspace) -> list[Finding]:
     data = {(*vars(spec.config.data).values(), spec.config.train.crop, spec.protocol): spec for spec in specs}
     found = [_data(spec, workspace) for spec in data.values()]
     found += [_weights(spec) for spec in {spec.network: spec for spec in specs}.values()]
-    return [*dict.fromkeys(found), _device(specs[0])]
+    return [*dict.fromkeys(found), _device(specs[0]), *_shared_memory(specs, workspace)]
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
@@ -107,6 +110,42 @@ def _device(spec: RunSpec) -> Finding:
     slow = "; full-size networks need a GPU, days become weeks here" if full else ""
     threads = "1 thread" if found["threads"] == 1 else f"{found['threads']} threads"
     return Finding("device", None if full else True, f"CPU, {threads}: {found['name']}{slow}")
+
+
+def _shared_memory(specs: Sequence[RunSpec], workspace: Workspace) -> list[Finding]:
+    """A note where the batches of loading processes may not fit into shared memory: such a process dies of a bus
+    error, in the middle of a run."""
+    if not SHARED_MEMORY.is_dir():
+        return []
+    needs = []
+    for spec in specs:
+        workers = Machine.of(spec.config).loading_processes(spec.config.data.name)
+        if workers:
+            needs.append((workers * AHEAD * 4 * _batch_pixels(spec, workspace), workers))  # image and label: 4 bytes
+    needed, workers = max(needs, default=(0, 0))
+    size = shutil.disk_usage(SHARED_MEMORY).total
+    if needed <= size:
+        return []
+    text = (
+        f"{memory_text(size)} in {SHARED_MEMORY}, where {workers} loading processes may hold {memory_text(needed)} of "
+        f"batches: start the container with --shm-size={math.ceil(needed / 2**30)}g, or give workers="
+        f"{size * workers // needed}"
+    )
+    return [Finding("shared memory", None, text)]
+
+
+def _batch_pixels(spec: RunSpec, workspace: Workspace) -> int:
+    """Pixels of the largest batch of training or evaluation."""
+    train, evaluation = spec.config.train, spec.config.evaluation
+    trained = train.batch * train.crop**2
+    if evaluation.side is not None:
+        return max(trained, evaluation.batch * evaluation.side**2)
+    try:
+        images = workspace.evaluation_images(spec)
+    except InputError:  # they are missing, which is a finding of its own
+        return trained
+    largest = max(math.prod(image_shape(images.data, index)) for index in images.indices.tolist())
+    return max(trained, evaluation.batch * largest)
 
 
 @dataclass(frozen=True)

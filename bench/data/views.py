@@ -23,6 +23,8 @@ from bench.data.base import SegmentationData
 from bench.data.transforms import EvalTransform, ResizedCropTransform, TrainTransform
 from protocols import InputError
 
+AHEAD = 2  # batches that each loading process makes ahead, PyTorch's default
+
 
 class RawBatch(NamedTuple):
     """images uint8 (B, 3, H, W), labels uint8 (B, H, W) of slots (255: ignored), ids of the B images."""
@@ -155,13 +157,13 @@ def places_by_shape(view: StepView) -> list[np.ndarray]:
     """The places in `view` of the images of each size, the largest first."""
     shapes: dict[tuple[int, int], list[int]] = {}
     for place, index in enumerate(view.indices.tolist()):
-        shapes.setdefault(_shape(view.data, index), []).append(place)
+        shapes.setdefault(image_shape(view.data, index), []).append(place)
     return [np.array(shapes[shape]) for shape in sorted(shapes, key=lambda s: (-s[0] * s[1], s))]
 
 
 @lru_cache(maxsize=2**15)
-def _shape(data: SegmentationData, index: int) -> tuple[int, int]:
-    """Kept, for every step asks for it."""
+def image_shape(data: SegmentationData, index: int) -> tuple[int, int]:
+    """Height and width of an image in pixels; kept, for every step asks for it."""
     return data.shape(index)
 
 
@@ -183,6 +185,7 @@ class Batches(Iterable[RawBatch]):
             batch_size=None,
             sampler=self._numbers,
             num_workers=self._workers,
+            prefetch_factor=AHEAD if self._workers else None,
             collate_fn=_as_is,
             pin_memory=self._pin_memory,
             generator=torch.Generator(),  # the default draws from the global stream, which training uses
