@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def test_the_commands_of_a_page_are_understood(page):
                 expand(grammar.overrides(given))
         except InputError as fault:
             pytest.fail(f"{page.name}: bench {command}: {fault}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_scripts_of_a_page_are_shell(page):
+    for script in re.findall(r"^```bash\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
+        checked = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
+        assert not checked.stderr, checked.stderr
 
 
 def test_commands_are_found_where_they_stand():
