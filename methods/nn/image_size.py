@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from methods.nn.network import upsample
+from methods.nn.upsampling import upsample
 
-PART_BYTES = 2**28  # of upsampled maps in a part: two images of student and teacher over 151 slots at 512 x 512
+PART_BYTES = 2**28  # of upsampled maps in a part: an image of student and teacher over 151 slots at 512 x 512
 
 
 def at_image_size(function: Callable[..., Any], labels: Tensor, *maps: Tensor) -> Any:
