@@ -151,15 +151,18 @@ def test_own_masks_must_be_there(bench, server: Files, archives: Path, tmp_path:
     assert code == 2 and "lacks 1 of the 4 masks of VOC itself" in err and not server.asked
 
 
-@pytest.mark.parametrize("kind", ["folder", "url", "file"])
+@pytest.mark.parametrize("kind", ["folder", "url", "file", "url of one"])
 def test_archives_from_elsewhere(bench, server: Files, archives: Path, tmp_path: Path, kind: str) -> None:
-    elsewhere = {"folder": archives, "url": f"{server.url}/mirror", "file": archives / VOC_TAR}[kind]
+    mirror = f"{server.url}/mirror"
+    elsewhere = {"folder": archives, "url": mirror, "file": archives / VOC_TAR, "url of one": f"{mirror}/{VOC_TAR}"}[
+        kind
+    ]
     server.files |= {f"/mirror{name}": content for name, content in server.files.items()}
     before = names(archives)
     assert bench("data", "get", "voc", "--from", elsewhere)[0] == 0
     assert_voc(tmp_path / "data" / "VOCdevkit" / "VOC2012")
     assert names(archives) == before
-    assert len(server.asked) == {"folder": 0, "url": 2, "file": 1}[kind]
+    assert len(server.asked) == {"folder": 0, "url": 2, "file": 1, "url of one": 2}[kind]
 
 
 @pytest.mark.parametrize("local", [False, True])
