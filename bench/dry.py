@@ -17,7 +17,7 @@ from bench.machine import Machine
 from bench.meter import Measured, Meter, duration, memory_text
 from bench.plan import RunPlan, StepPlan, cut_short
 from bench.progress import announce, output
-from bench.workspace import Workspace
+from bench.workspace import DRY_RUN, Workspace
 from protocols.files import aside_of, remove
 
 ITERATIONS = 2  # of a dry run: the second is where optimiser state exists and a schedule has moved
@@ -96,7 +96,7 @@ def try_out(
 def _passing_store(store: Path) -> Iterator[Path]:
     """A hidden folder in the store, so that it lies on the same disk; one for all processes of a run. What a killed
     process left is removed, too."""
-    folder = distributed.main_only(lambda: aside_of(store / "dry-run"))
+    folder = distributed.main_only(lambda: aside_of(store / DRY_RUN))
     try:
         yield folder
     finally:

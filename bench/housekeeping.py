@@ -7,6 +7,7 @@ from rich.table import Table
 
 from bench.cache import CorruptEntry, StepCache
 from bench.source import changed_modules
+from bench.workspace import DRY_RUN
 from protocols.errors import InputError
 from protocols.files import remove
 from protocols.integrity import is_sealed
@@ -93,8 +94,8 @@ def _unsealed(count: int) -> str:
 
 
 def collect(store: Path, dry_run: bool) -> int:
-    """Removes steps that no run refers to, unfinished checkpoints, what jobs of a cluster said, and quarantine. Do not
-    run it while jobs are running."""
+    """Removes steps that no run refers to, unfinished checkpoints, what dry runs left that were killed, what jobs of a
+    cluster said, and quarantine. Do not run it while jobs are running."""
     cache = StepCache(store / "cache")
     runs, problems = read_runs(store)
     if problems:
@@ -109,7 +110,7 @@ def collect(store: Path, dry_run: bool) -> int:
     waste = [cache.step_folder(key) for key in cache.keys() if key not in needed]
     waste += [path for path in (cache.root / "counts").glob("*.npz") if path.stem not in needed]
     waste += [*(cache.root / "rolling").glob("*"), *(cache.root / "quarantine").glob("*")]
-    waste += (cache.root / "jobs").glob("*")
+    waste += [*(cache.root / "jobs").glob("*"), *store.glob(f".{DRY_RUN}.*")]
     waste += [path for path in cache.root.glob("*/.*") if path.parent.name in ("steps", "counts")]
     freed = sum(_size(path) for path in waste)
     for path in waste:

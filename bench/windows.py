@@ -13,8 +13,10 @@ from torch import Tensor
 
 from methods.base import Method
 
-VERSION = 1  # raised when the predictions of the same network change; part of the key of counts of whole images
+# Raised when the predictions of the same network change; part of the key of counts of whole images.
+VERSION = 2  # 2: sides of windows are multiples of CELL
 OVERLAP = 3  # windows overlap by at least one part in three of their side
+CELL = 32  # pixels; the strides of networks divide it
 WHOLE = 2  # a network that takes any size sees images whole up to this times the training crop
 MEMORY = 2 * 2**30  # bytes of logits at once: beyond it the images of a batch are predicted one after the other
 
@@ -32,11 +34,12 @@ def window_of(method: Method, crop: int, height: int, width: int) -> tuple[int, 
     """Height and width of the windows for an image of that size.
 
     The training crop, to which smaller images are padded; where the network takes any size, twice the crop, and no
-    more than the image.
+    more than the image up to a multiple of CELL. On other sides a cell of the network's map would stand for fewer
+    pixels than in training, and predictions would shift, by up to a cell at the far end.
     """
-    if method.network.any_size:
-        return min(WHOLE * crop, height), min(WHOLE * crop, width)
-    return crop, crop
+    if not method.network.any_size:
+        return crop, crop
+    return tuple(min(WHOLE * crop, math.ceil(side / CELL) * CELL) for side in (height, width))
 
 
 def logit_bytes(slots: int, window: tuple[int, int], width: int) -> int:

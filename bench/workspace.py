@@ -17,6 +17,7 @@ from bench.progress import counting
 from bench.spec import RunSpec
 from protocols.errors import InputError
 
+DRY_RUN = "dry-run"  # in a store, what dry runs write aside of
 DEV_SHARE = 10  # one training image in ten is held out when evaluation.split=dev
 
 

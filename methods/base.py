@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.nn.network import Network, upsample
+from methods.nn.image_size import at_image_size
+from methods.nn.network import Network
+from methods.nn.upsampling import upsample
 from methods.published import Published
 from protocols.protocol import VOID, Step
 
@@ -193,6 +195,10 @@ class Method(nn.Module, ABC):
         """Logits of the current network at the size of the images, (B, K, H, W) float32."""
         return upsample(self.network(images).logits.float(), images.shape[-2:])
 
+    def supervised(self, batch: Batch) -> dict[str, Term]:
+        """Plain cross-entropy of the network on the labels of a batch: what most methods train in step 0."""
+        return {"ce": at_image_size(cross_entropy_on, batch.labels, self.network(batch.images).logits)}
+
     @torch.no_grad()
     def teacher_logits(self, images: Tensor) -> Tensor:
         """Logits of the teacher at the size of the images, (B, K_old, H, W) float32, without gradient."""
@@ -206,3 +212,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Term:
     """
     total = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="sum")
     return Term(total, (labels != VOID).sum())
+
+
+def cross_entropy_on(labels: Tensor, logits: Tensor) -> Term:
+    """`cross_entropy` with its arguments in the order of `at_image_size`."""
+    return cross_entropy(logits, labels)

@@ -118,7 +118,7 @@ class Mbs(Method):
 
     def forward(self, batch: Batch) -> dict[str, Term]:
         if self.step.index == 0:
-            return {"ce": cross_entropy(self.logits(batch.images), batch.labels)}
+            return self.supervised(batch)
         config = self.config
         with torch.no_grad():
             old = self.teacher(batch.images)

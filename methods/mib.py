@@ -59,7 +59,7 @@ class Mib(Method):
 
     def forward(self, batch: Batch) -> dict[str, Term]:
         if self.step.index == 0:
-            return {"ce": cross_entropy(self.logits(batch.images), batch.labels)}
+            return self.supervised(batch)
         new = self.network(batch.images)
         with torch.no_grad():
             old = self.teacher(batch.images)

@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Batch, Method, MethodConfig, Term, cross_entropy
+from methods.base import Batch, Method, MethodConfig, Term
 from methods.nn.image_size import at_image_size
 from methods.nn.losses import pixel_entropy, pod_distillation
 from methods.nn.network import Network, Output
@@ -220,7 +220,7 @@ class Plop(Method):
 
     def forward(self, batch: Batch) -> dict[str, Term]:
         if self.step.index == 0:
-            return {"ce": cross_entropy(self.logits(batch.images), batch.labels)}
+            return self.supervised(batch)
         with torch.no_grad():
             old = self.teacher(batch.images, taps=self.config.distil)
         new = self.network(batch.images, taps=self.config.distil)

@@ -1,4 +1,4 @@
-"""A web server in a thread, for tests of downloads: it can break off, know no ranges, or be out of order."""
+"""A web server in a thread, for tests of downloads: it can break off, know no ranges or lengths, or be out of order."""
 
 import re
 import threading
@@ -11,11 +11,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 @dataclass
 class Files:
     """What the server does. files: path to content. breaks: how many answers stop half way from here on. ranges:
-    whether it knows them. status: what it answers instead, if not 0. asked: the Range of every request, in order."""
+    whether it knows them. lengths: whether it tells how much it sends. begins: where its answers to requests for a
+    range begin, if not where they should; -1: it does not say. kind: the content type. status: what it answers
+    instead, if not 0. asked: the Range of every request, in order."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     breaks: int = 0
     ranges: bool = True
+    lengths: bool = True
+    begins: int | None = None
+    kind: str = "application/octet-stream"
     status: int = 0
     asked: list[str | None] = field(default_factory=list)
     url: str = ""
@@ -40,8 +45,13 @@ def serving(files: dict[str, bytes]) -> Iterator[Files]:
                 return
             self.send_response(206 if start else 200)
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-            self.send_header("Content-Length", str(len(content) - start))
+                start = start if state.begins is None else state.begins
+                if start >= 0:
+                    self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                start = max(0, start)
+            self.send_header("Content-Type", state.kind)
+            if state.lengths:
+                self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             end = len(content)
             if state.breaks:

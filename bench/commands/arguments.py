@@ -4,9 +4,11 @@ import argparse
 import re
 
 from protocols.errors import InputError
+from protocols.files import expanded
 
 TRACKS = ("unified", "paper", "demo")
 BACKBONES = ("segmenter", "deeplab")
+PATHS = ("data.root", "store", "network.pretrained")  # keys whose values may begin with ~, as shells do not expand it
 OVERRIDES = """\
 key=value changes anything else. What changes training is part of the key of each step; what follows store= is not:
   mib.kd=100                       an option of one method (`bench list methods` shows them)
@@ -108,7 +110,15 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
     ):
         if value is not None:
             given.append(f"{key}={','.join(map(quoted, _items(key, value)))}")
-    return given + [text for text in arguments.overrides if not _is_for_launcher(text)]
+    return given + [_at_home(text) for text in arguments.overrides if not _is_for_launcher(text)]
+
+
+def _at_home(override: str) -> str:
+    """The override with ~ replaced by the home folder where its key is a path: bash leaves data.root=~/x alone."""
+    key, _, value = override.partition("=")
+    if key not in PATHS or not value.startswith("~"):
+        return override
+    return f"{key}={quoted(str(expanded(value)))}"
 
 
 def method_references(arguments: argparse.Namespace) -> list[str]:

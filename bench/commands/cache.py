@@ -1,7 +1,8 @@
 """`bench cache`: look at trained steps, check them, make room."""
 
 import argparse
-from pathlib import Path
+
+from protocols.files import expanded
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -14,7 +15,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "and quarantine.",
     )
     parser.add_argument("action", choices=("list", "verify", "gc"))
-    parser.add_argument("--store", default="runs", metavar="PATH", help="default: runs")
+    parser.add_argument("--store", type=expanded, default="runs", metavar="PATH", help="default: runs")
     parser.add_argument("--dry-run", action="store_true", help="gc: say what would be removed, and remove nothing")
     parser.set_defaults(execute=execute)
 
@@ -22,9 +23,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from bench import housekeeping
 
-    store = Path(arguments.store)
     if arguments.action == "list":
-        return housekeeping.print_entries(store)
+        return housekeeping.print_entries(arguments.store)
     if arguments.action == "verify":
-        return housekeeping.verify(store)
-    return housekeeping.collect(store, dry_run=arguments.dry_run)
+        return housekeeping.verify(arguments.store)
+    return housekeeping.collect(arguments.store, dry_run=arguments.dry_run)

@@ -56,7 +56,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     check.add_argument("--all", action="store_true", help="name every case of each fault, not the first alone")
     index = _action(actions, "index", "note which classes each image holds", INDEX, _index)
     for reading in (check, index):
-        reading.add_argument("--store", default="runs", metavar="PATH", help="where the index is kept (default: runs)")
+        reading.add_argument(
+            "--store", type=expanded, default="runs", metavar="PATH", help="where the index is kept (default: runs)"
+        )
     for working in (get, check, index):
         working.add_argument(
             "--processes", type=int, metavar="N", help="that share the work (default: one for each CPU)"
@@ -124,6 +126,6 @@ def _check(arguments: argparse.Namespace, root: Path) -> int:
 def _index(arguments: argparse.Namespace, root: Path) -> int:
     from bench.data.indexing import index
 
-    for line in index(arguments.name, root, Path(arguments.store), arguments.processes):
+    for line in index(arguments.name, root, arguments.store, arguments.processes):
         print(line, flush=True)
     return 0

@@ -4,6 +4,7 @@ import argparse
 from functools import partial
 
 from protocols.errors import InputError
+from protocols.files import expanded
 
 FORMATS = (
     "terminal (default): the main tables; md, csv, latex: all tables, for notes, for other programs, and for papers; "
@@ -20,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "classes, paired comparisons, cost, and several protocols side by side. Tracks, data and backbones never share "
         "a table.",
     )
-    parser.add_argument("--store", default="runs", metavar="PATH", help="default: runs")
+    parser.add_argument("--store", type=expanded, default="runs", metavar="PATH", help="default: runs")
     parser.add_argument("--protocol", metavar="P", help="only runs of this protocol")
     parser.add_argument("--format", default="terminal", metavar="F,G", help=FORMATS)
     parser.add_argument(

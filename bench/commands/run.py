@@ -30,7 +30,10 @@ def execute(arguments: argparse.Namespace) -> int:
     given = overrides(arguments)
     if arguments.dry:
         from bench.dry import dry_run
+        from bench.progress import announce
 
+        if arguments.launcher:
+            announce("--dry tries the runs one after the other, here: --launcher is not used")
         return dry_run(given, method_references(arguments))
     from bench.launch import launch
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from protocols.errors import InputError, unknown
+from protocols.files import expanded
 
 DESCRIPTION = """\
 Scores predictions from any code base. DIR holds a folder for each step of the protocol: step_00, step_01, ...
@@ -75,7 +76,7 @@ _OPTIONS = {
     "data.val_images": ("val_images", lambda text: _whole(text, least=1)),
     "data.image_size": ("image_size", lambda text: _whole(text, least=16)),
     "data.root": ("root", str),
-    "store": ("store", Path),
+    "store": ("store", expanded),
 }
 
 

@@ -3,17 +3,21 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bench.data import ade, voc
 from bench.data.base import SPLITS
-from bench.data.expected import PUBLISHED, count_steps, names_digest
-from bench.data.folder import IMAGE, MASK, FolderData, missing_files
+from bench.data.expected import PUBLISHED, count_steps, differing
+from bench.data.folder import FolderData
 from bench.data.pairs import ColourMask, SizeMismatch, Unreadable, WrongDepth
 from bench.data.presence import Presence, UnknownLabel, keep_presence, read_presence
 from bench.data.sbd_missing import sbd_missing
+from bench.data.splits import Split, get_again, read_split
 from bench.progress import counting
 from protocols import InputError, dataset
+
+Again = Callable[..., str]  # `get_again` of the copy that is checked
 
 
 @dataclass(frozen=True)
@@ -45,23 +49,6 @@ class Report:
         return [line for line in self.lines if line.fault]
 
 
-@dataclass(frozen=True)
-class Split:
-    """One split as a copy has it: names, and the folders of images and masks."""
-
-    name: str
-    ids: tuple[str, ...]
-    images: Path
-    masks: Path
-
-    @property
-    def pairs(self) -> FolderData:
-        """Those of its images that are there with a mask, to be inspected."""
-        absent = {Path(name).stem for name in missing_files(self.images, self.ids, IMAGE)}
-        absent |= {Path(name).stem for name in missing_files(self.masks, self.ids, MASK)}
-        return FolderData(self.name, tuple(id for id in self.ids if id not in absent), self.images, self.masks)
-
-
 def check(
     name: str,
     root: str | Path | None,
@@ -76,13 +63,14 @@ def check(
     Raises InputError where there is no such data set at all, or the cache cannot be written.
     """
     folder = {"voc": voc.find_voc, "ade": ade.find_ade}[name](root)
+    again = partial(get_again, name, folder, root)
     report = Report(dataset(name).title, folder)
-    splits = (_voc_splits if name == "voc" else _ade_splits)(folder, report)
+    splits = _voc_splits(folder, root, report) if name == "voc" else _ade_splits(folder, report)
     shared = _shared(splits)
     report.lines += _overlap(name, splits, shared)
     for split in splits:
-        names = _names(name, split, shared, subset)
-        missing = _missing(split)
+        names = _names(name, split, shared, subset, again)
+        missing = _missing(split, again)
         data = split.pairs
         data.name = data.label_space = name
         with counting(f"checking {name} {split.name}") as progress:
@@ -91,34 +79,32 @@ def check(
         if not missing and not faults:
             keep_presence(data, cache_dir, found)
             if split.name == "train" and not names.fault and not subset:
-                report.lines.append(_steps(name, found))
+                report.lines.append(_steps(name, found, again))
     return report
 
 
-def _voc_splits(folder: Path, report: Report) -> list[Split]:
-    lists: dict[str, tuple[str, ...]] = {}
+def _voc_splits(folder: Path, root: str | Path | None, report: Report) -> list[Split]:
+    splits: dict[str, Split] = {}
     faults = {}
-    for split, file in voc.LISTS.items():
+    for split in SPLITS:
         try:
-            lists[split] = voc.read_list(folder, file)
+            splits[split] = read_split("voc", folder, split)
         except InputError as fault:
             faults[split] = _as_line("lists", fault)
-    missing = sbd_missing(folder, lists.get("train"))
+    missing = sbd_missing(folder, root, splits["train"].ids if "train" in splits else None)
     if missing:
         faults.pop("train", None)
-        lists.pop("train", None)
+        splits.pop("train", None)
         report.lines.append(Line("SBD missing", *missing))
     report.lines += faults.values()
-    if not (folder / voc.MASKS).is_dir():
-        return []
-    return [Split(split, ids, folder / voc.IMAGES, folder / voc.MASKS) for split, ids in lists.items()]
+    return list(splits.values()) if (folder / voc.MASKS).is_dir() else []
 
 
 def _ade_splits(folder: Path, report: Report) -> list[Split]:
     splits = []
     for split in SPLITS:
         try:
-            splits.append(Split(split, ade.list_images(folder, split), *ade.ade_folders(folder, split)))
+            splits.append(read_split("ade", folder, split))
         except InputError as fault:
             report.lines.append(_as_line("layout", fault))
     return splits
@@ -142,29 +128,26 @@ def _overlap(name: str, splits: list[Split], shared: tuple[str, ...]) -> list[Li
     return [Line("train/val overlap", text, f"remove them from {where}, or every score is too good", shared)]
 
 
-def _names(name: str, split: Split, shared: tuple[str, ...], subset: bool) -> Line:
+def _names(name: str, split: Split, shared: tuple[str, ...], subset: bool, again: Again) -> Line:
     """The names of a split against the published ones; of train without those that are in val, too, which have a line
     of their own."""
-    published = PUBLISHED[name][split.name]
     ids = set(split.ids) - set(shared) if split.name == "train" else set(split.ids)
     images = f"{len(ids):,} images" + (" besides those of val" if len(ids) < len(split.ids) else "")
     if subset:
-        return Line(split.name, f"{images}, not held against the {published.images:,} published ones")
-    if names_digest(ids) == published.names:
+        published = PUBLISHED[name][split.name].images
+        return Line(split.name, f"{images}, not held against the {published:,} published ones")
+    but = differing(name, split.name, ids)
+    if not but:
         return Line(split.name, f"{images}, the published ones")
-    but = "as many as published, but not the same" if len(ids) == published.images else f"not {published.images:,}"
-    mend = {"voc": f"take the {voc.LISTS[split.name]} of `bench data get voc`", "ade": "unpack the archive again"}[name]
-    return Line(split.name, f"{images}, {but}", f"{mend}, or give --subset if this is a cut on purpose")
+    mend = f"{again(merged=split.name == 'train')}, or give --subset if this is a cut on purpose"
+    return Line(split.name, f"{images}, {but}", mend)
 
 
-def _missing(split: Split) -> list[Line]:
-    lines = []
-    for kind, folder, ending in (("images", split.images, IMAGE), ("masks", split.masks, MASK)):
-        files = missing_files(folder, split.ids, ending)
-        if files:
-            text = f"{len(files):,} of {len(split.ids):,} {split.name} {kind} are not in {folder}, {files[0]} first"
-            lines.append(Line(f"missing {kind}", text, "copy them there, or get the data again", tuple(files)))
-    return lines
+def _missing(split: Split, again: Again) -> list[Line]:
+    return [
+        Line(f"missing {kind}", text, f"copy them there, or {again(merged=kind == 'masks')}", files)
+        for kind, text, files in split.missing()
+    ]
 
 
 _KINDS = {
@@ -209,7 +192,7 @@ def _sound(data: FolderData, found: Presence) -> Line:
     return Line(f"{data.split} files", f"{text}; digest {found.digest[:16]}")
 
 
-def _steps(name: str, found: Presence) -> Line:
+def _steps(name: str, found: Presence, again: Again) -> Line:
     counts = list(count_steps(name, found.matrix))
     wrong = [count for count in counts if count.found != count.expected]
     protocols = len({count.protocol for count in counts})
@@ -222,11 +205,8 @@ def _steps(name: str, found: Presence) -> Line:
         f"{count.found:,} images instead of {count.expected:,}"
         for count in wrong
     ]
-    mend = {
-        "voc": f"these are masks of another source than VOC and SBD: take the {voc.MASKS} of `bench data get voc`",
-        "ade": "these are other masks than the published ones: unpack the archive again",
-    }[name]
+    of = {"voc": "masks of another source than VOC and SBD", "ade": "other masks than the published ones"}[name]
     text = (
         f"{len(wrong)} of {len(counts)} steps of usual protocols have other images than published, first {messages[0]}"
     )
-    return Line("steps", text, mend, tuple(messages))
+    return Line("steps", text, f"these are {of}: {again(merged=True)}", tuple(messages))

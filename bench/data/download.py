@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import re
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ BLOCK = 1 << 20  # bytes read at a time
 PATIENCE = 30.0  # seconds without a byte before a connection is given up
 ATTEMPTS = 5  # connections in a row that bring nothing
 PAUSE = 1.0  # seconds before a second attempt, twice as many before each further one
+LEAST, MOST = 0.9, 2  # of an archive's size, which is rounded: what has fewer or more bytes is another file
 
 _ELSEWHERE = "get it elsewhere and give --from FOLDER, or --from URL of a mirror"
 
@@ -33,7 +35,7 @@ def fetch(archive: Archive, urls: tuple[str, ...], path: Path, progress: Progres
     part.parent.mkdir(parents=True, exist_ok=True)
     for number, url in enumerate(urls, start=1):
         try:
-            _download(url, part, 2 * archive.size, progress, say)
+            _download(url, part, archive.size, progress, say)
             verify(part, archive, url)
             fsync_file(part)
             part.replace(path)
@@ -65,14 +67,14 @@ def digest_of(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def _download(url: str, part: Path, limit: int, progress: Progress, say: Callable[[str], None]) -> None:
+def _download(url: str, part: Path, size: int, progress: Progress, say: Callable[[str], None]) -> None:
     """Appends to `part` until the server says that it is whole. Connections that break are made again; one that brought
-    something starts the count of attempts anew."""
+    something starts the count of attempts anew. size: about how many bytes the file has."""
     failures = 0
     while True:
         before = _size(part)
         try:
-            if _continue(url, part, limit, progress):
+            if _continue(url, part, size, progress):
                 return
             reason = "the connection broke"
         except urllib.error.HTTPError as error:
@@ -88,30 +90,44 @@ def _download(url: str, part: Path, limit: int, progress: Progress, say: Callabl
         time.sleep(PAUSE * 2 ** (failures - 1))
 
 
-def _continue(url: str, part: Path, limit: int, progress: Progress) -> bool:
-    """One connection: asks for the bytes that `part` lacks. True: now it has all that the server has."""
+def _continue(url: str, part: Path, size: int, progress: Progress) -> bool:
+    """One connection: asks for the bytes that `part` lacks. True: now it has all that the server has.
+
+    `part` only grows: who answers with something else, such as a login page, costs nothing of it.
+    """
     have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=PATIENCE)
     except urllib.error.HTTPError as error:
-        if have and error.code == 416:  # nothing lies behind what we have
+        if have >= LEAST * size and error.code == 416:  # nothing lies behind what we have
             return True
         raise
     with answer:
-        resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        have = have if resumed else 0  # a server that knows no ranges sends the whole file
-        length = answer.headers.get("Content-Length")
-        total = None if length is None else have + int(length)
-        if not resumed:
-            part.unlink(missing_ok=True)
+        at, total = _span(answer)
+        if answer.headers.get_content_type() == "text/html":  # of a network that wants a login, or of a moved file
+            raise InputError(f"{url} sends a web page, which is not that file: {_ELSEWHERE}")
+        if at is None or at > have:
+            raise InputError(f"{url} sends another part of the file than was asked for: {_ELSEWHERE}")
+        if total is not None and total < LEAST * size:
+            raise InputError(f"{url} sends {total:,} bytes, which is not that file: {_ELSEWHERE}")
         while block := answer.read(BLOCK):
-            if have + len(block) > limit:
-                raise InputError(f"{url} sends more than {limit:,} bytes, which is not that file: {_ELSEWHERE}")
-            _append(part, block)
-            have += len(block)
-            progress(have, total)
-    return total is None or have >= total
+            if at + len(block) > MOST * size:
+                raise InputError(f"{url} sends more than {MOST * size:,} bytes, which is not that file: {_ELSEWHERE}")
+            _append(part, block[max(0, have - at) :])  # a server that knows no ranges sends the whole file
+            at += len(block)
+            progress(at, total)
+    return at >= (LEAST * size if total is None else total)
+
+
+def _span(answer: http.client.HTTPResponse) -> tuple[int | None, int | None]:
+    """Where in the file an answer begins, and how many bytes the file has. None: the server does not say."""
+    if answer.status != 206:
+        return 0, answer.length
+    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    if span is None:
+        return None, None
+    return int(span[1]), None if span[2] == "*" else int(span[2])
 
 
 def _append(part: Path, block: bytes) -> None:

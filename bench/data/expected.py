@@ -1,6 +1,6 @@
 """What the published data sets hold, as numbers: a copy is held against them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -34,6 +34,14 @@ PUBLISHED = {
 def names_digest(ids: Iterable[str]) -> str:
     """Hex sha256 of the names of images, whatever their order."""
     return sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def differing(name: str, split: str, ids: Collection[str]) -> str:
+    """How the names of a split differ from the published ones, in words; empty where they do not."""
+    published = PUBLISHED[name][split]
+    if names_digest(ids) == published.names:
+        return ""
+    return "as many as published, but not the same" if len(ids) == published.images else f"not {published.images:,}"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """`bench data get`: VOC with SBD, or ADE20K, from their servers to a folder that can be trained on.
 
 Everything is downloaded into ROOT/downloads, verified, unpacked aside and renamed, so a folder is there whole or not
-at all; an archive is removed once it is unpacked. Whatever is there already is left alone.
+at all; an archive is removed once it is unpacked. Whatever is there already is left alone: is it whole, by its names,
+nothing is done; is it half, that is an error that says what is to be moved away.
 """
 
 import os
@@ -16,25 +17,27 @@ from bench.data import sources, voc
 from bench.data.archives import unpack
 from bench.data.aug_masks import train_names, write_masks
 from bench.data.download import fetch, verify
+from bench.data.expected import PUBLISHED
 from bench.data.folder import MASK, missing_files
 from bench.data.sources import GB, Archive
+from bench.data.splits import find_lack
 from bench.progress import announce, counting, transferring
 from protocols.errors import InputError
 from protocols.files import aside_of, fsync_folder, remove, replacing
 
 DOWNLOADS = "downloads"
-OWN_MASKS = "SegmentationClass"  # in VOC's folder
 SBD, ADE = "benchmark_RELEASE/dataset", "ADEChallengeData2016"  # in their archives
 
 
 def get(name: str, root: Path, place: str | None = None, processes: int | None = None) -> Path:
     """Leaves the data set `name` ("voc" or "ade") in `root`, and gives its folder.
 
-    place: see `sources.places`. processes: that write masks. Raises InputError: no room, no such archive, a wrong
-    checksum, an archive that is refused, another call at work in `root`.
+    place: see `sources.places`. processes: that write masks. Raises InputError: half a data set or a cut of it is
+    there, no room, no such archive, a wrong checksum, an archive that is refused, another call at work in `root`.
     """
-    folder, whole = {"voc": _find_voc, "ade": _find_ade}[name](root)
-    if whole:
+    folder = {"voc": _find_voc, "ade": _find_ade}[name](root)
+    if folder.exists() and not (name == "voc" and _lacks_sbd(folder)):
+        _check_whole(name, folder, root)
         announce(f"{folder} is there already: nothing to do")
         return folder
     try:
@@ -45,20 +48,36 @@ def get(name: str, root: Path, place: str | None = None, processes: int | None =
         raise InputError(f"another `bench data get` is at work in {root}: wait for it") from error
     except OSError as error:
         raise InputError(f"cannot work in {root} ({error}): choose another folder with data.root=PATH") from error
+    _check_whole(name, folder, root)
     return folder
 
 
-def _find_voc(root: Path) -> tuple[Path, bool]:
-    """The folder VOC2012 at or in `root`, which may not be there yet, and whether nothing is missing in it."""
-    there = [folder for folder in (root, *(root / name for name in voc.INSIDE)) if (folder / voc.IMAGES).is_dir()]
-    folder = there[0] if there else root / voc.INSIDE[-1]
+def _find_voc(root: Path) -> Path:
+    """The folder VOC2012 at or in `root`, which may not be there yet."""
+    folders = (root, *(root / name for name in voc.INSIDE))
+    return next((folder for folder in folders if (folder / voc.IMAGES).is_dir()), folders[-1])
+
+
+def _find_ade(root: Path) -> Path:
+    return root if any((root / part).is_dir() for part in ("images", "annotations")) else root / ADE
+
+
+def _lacks_sbd(folder: Path) -> bool:
+    """Whether VOC's folder is one to which masks or list of SBD are to be added."""
     listed = any(path.is_file() for path in voc.list_places(folder, voc.LISTS["train"]))
-    return folder, listed and (folder / voc.MASKS).is_dir()
+    return (folder / voc.IMAGES).is_dir() and not (listed and (folder / voc.MASKS).is_dir())
 
 
-def _find_ade(root: Path) -> tuple[Path, bool]:
-    folder = root if (root / "annotations").is_dir() else root / ADE
-    return folder, folder.is_dir()
+def _check_whole(name: str, folder: Path, root: Path) -> None:
+    """Raises InputError unless all that was published is in `folder`, by its names."""
+    lack = find_lack(name, folder)
+    if lack:
+        check = f"bench data check {name} --subset data.root={root}"
+        raise _half(folder, *lack, f"; if it is a cut on purpose, `{check}` checks it")
+
+
+def _half(folder: Path, lack: str, in_the_way: object, but: str = "") -> InputError:
+    return InputError(f"{folder} is there but not whole ({lack}): move {in_the_way} away, then run this again{but}")
 
 
 def _get_voc(folder: Path, root: Path, place: str | None, processes: int | None) -> None:
@@ -75,12 +94,16 @@ def _get_voc(folder: Path, root: Path, place: str | None, processes: int | None)
 
 def _check_own(folder: Path) -> None:
     """Raises InputError unless VOC's own masks are all there: SBD's would take their place, which are coarser and know
-    no void."""
+    no void. And unless there are images enough, and masks of both where the list alone is missing."""
+    total = sum(split.images for split in PUBLISHED["voc"].values())
+    for part, in_the_way in ((voc.IMAGES, folder), (voc.MASKS, voc.MASKS)):
+        if (folder / part).is_dir() and (there := len(os.listdir(folder / part))) < total:
+            raise _half(folder, f"{part} holds {there:,} files, fewer than {total:,}", in_the_way)
     names = [name for file in ("train.txt", "val.txt") for name in voc.read_list(folder, file)]
-    missing = missing_files(folder / OWN_MASKS, names, MASK) if (folder / OWN_MASKS).is_dir() else names
+    missing = missing_files(folder / voc.OWN_MASKS, names, MASK) if (folder / voc.OWN_MASKS).is_dir() else names
     if missing:
         raise InputError(
-            f"{folder} lacks {len(missing):,} of the {len(names):,} masks of VOC itself in {OWN_MASKS}: copy them "
+            f"{folder} lacks {len(missing):,} of the {len(names):,} masks of VOC itself in {voc.OWN_MASKS}: copy them "
             "there from VOC's archive, or move the folder away and all of it is fetched"
         )
 
@@ -94,7 +117,7 @@ def _merge(folder: Path, sbd: Path, processes: int | None) -> None:
         aside = aside_of(masks)
         try:
             with counting(f"writing {voc.MASKS}") as progress:
-                write_masks(sorted({*names, *val}), folder / OWN_MASKS, sbd / "cls", aside, progress, processes)
+                write_masks(sorted({*names, *val}), folder / voc.OWN_MASKS, sbd / "cls", aside, progress, processes)
             _publish(aside, masks)
         finally:
             remove(aside)
@@ -133,7 +156,7 @@ def _downloaded(root: Path, archive: Archive) -> int:
 def _bring(archive: Archive, place: str | None, root: Path, top: str, folder: Path) -> None:
     """Puts the folder `top` of an archive at `folder`."""
     if folder.exists():
-        raise InputError(f"{folder} is there but not whole: move it away, then run this again")
+        raise InputError(f"{folder} has appeared meanwhile: run this again")
     with _unpacked(archive, place, root, (f"{top}/",)) as unpacked:
         _publish(unpacked / top, folder)
 

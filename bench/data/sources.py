@@ -56,13 +56,18 @@ def places(archive: Archive, place: str | None) -> tuple[str, ...] | Path:
     """The URLs at which an archive is to be tried, or where it lies already.
 
     place: None for the official servers; a URL, below which it lies under its published name; a folder that holds it;
-    or a file, which is taken for the archive of that name (others come from the official servers). Raises
+    or the URL or path of one archive by its published name (others come from the official servers). Raises
     InputError where it is not at `place`.
     """
     if place is None:
         return archive.urls
     if "://" in place:
-        return (place if place.endswith("/" + archive.file) else f"{place.rstrip('/')}/{archive.file}",)
+        file = place.rpartition("/")[2]
+        if file == archive.file:
+            return (place,)
+        if any(file == other().file for other in (voc_archive, sbd_archive, ade_archive)):
+            return archive.urls
+        return (f"{place.rstrip('/')}/{archive.file}",)
     path = expanded(place)
     if path.is_dir():
         path = path / archive.file

@@ -9,6 +9,7 @@ from protocols.files import read_bytes
 
 LISTS = {"train": "train_aug.txt", "val": "val.txt"}
 IMAGES, MASKS = "JPEGImages", "SegmentationClassAug"
+OWN_MASKS = "SegmentationClass"  # of VOC itself, without SBD
 INSIDE = ("VOC2012", "VOCdevkit/VOC2012")  # folders in which VOC is found, too
 LIST_BYTES = 2**26  # a million images; VOC has ten thousand
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import BaseRecipe, Batch, Method, Term, cross_entropy
+from methods.base import BaseRecipe, Batch, Method, Term, cross_entropy, cross_entropy_on
 from methods.lbd.background import kmeans, separation
 from methods.lbd.config import LbdConfig
 from methods.lbd.network import LbdNetwork, LbdOutput
@@ -162,7 +162,7 @@ class Lbd(Method):
         with full_precision(batch.images):
             if old is None:
                 labels = batch.labels
-                terms = {"ce": at_image_size(_cross_entropy, labels, new.logits)}
+                terms = {"ce": at_image_size(cross_entropy_on, labels, new.logits)}
             else:
                 labels, ce, od = at_image_size(self._outputs, batch.labels, new.logits, old.logits)
                 features = self._features(new, old, labels) if config.kd == "mbs" else {}
@@ -240,10 +240,6 @@ class Lbd(Method):
             if images >= KMEANS_IMAGES:
                 break
         return torch.cat(found)
-
-
-def _cross_entropy(labels: Tensor, logits: Tensor) -> Term:
-    return cross_entropy(logits, labels)
 
 
 def _choose_trained(clip: DenseClip, config: LbdConfig) -> None:

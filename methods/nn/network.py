@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.nn import weights
@@ -66,11 +65,6 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def head_parameters(self) -> list[nn.Parameter]:
         """All other parameters: what turns features into logits, the slots included."""
-
-
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits (B, K, h, w) -> (B, K, H, W), size = (H, W): bilinear, align_corners=False (MiB, PLOP, MBS)."""
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from bench.train import loss_values
 from methods.base import Batch, Method
 from methods.nn.network import NetworkConfig, build
 from protocols import load
-from tests.benchmarks.live_bytes import LiveBytes, without_data
+from tests.benchmarks.byte_counts import LiveBytes, without_data
 
 BATCH, CROP = 24, 512
 AIM = 0.6  # of the naive step's bytes, for MiB

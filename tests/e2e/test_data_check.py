@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from bench.data.base import open_data
-from bench.data.expected import PUBLISHED, count_steps, names_digest
+from bench.data.expected import PUBLISHED, Published, count_steps, names_digest
 from bench.data.presence import presence
 from tests import trees
 
@@ -76,20 +76,24 @@ def own_masks_alone(voc: Path) -> None:
         (voc / "SegmentationClassAug" / f"{name}.png").unlink()
 
 
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize(
-    ("breakage", "words"),
+    ("breakage", "words", "away"),
     [
-        (own_list, "names VOC's own 1 images alone"),
-        (no_masks, "there is no SegmentationClassAug"),
-        (no_list, "there is no train_aug.txt"),
-        (own_masks_alone, "3 of 4 training masks are not in SegmentationClassAug"),
+        (own_list, "names VOC's own 1 images alone", True),
+        (no_masks, "there is no SegmentationClassAug", False),
+        (no_list, "there is no train_aug.txt", False),
+        (own_masks_alone, "3 of 4 training masks are not in SegmentationClassAug", True),
     ],
 )
-def test_missing_sbd_is_called_by_its_name(bench, voc: Path, breakage, words: str) -> None:
+def test_missing_sbd_is_called_by_its_name(bench, voc: Path, breakage, words: str, away: bool, own: bool) -> None:
     breakage(voc)
+    if own:  # nothing but these masks can be merged with SBD
+        (voc / "SegmentationClass").mkdir(exist_ok=True)
     fault = only_fault(bench)
-    assert fault.startswith("FAULT  SBD missing: ") and words in fault
-    assert f"`bench data get voc data.root={Path('data', 'VOC2012')}`" in fault
+    what = "SegmentationClassAug and train_aug.txt" if own else Path("data", "VOC2012")
+    mend = f" -> {f'move {what} away, then ' if away else ''}`bench data get voc data.root=data`"
+    assert fault.startswith("FAULT  SBD missing: ") and words in fault and mend in fault
 
 
 def test_rgb_masks_are_called_by_their_name(bench, voc: Path) -> None:
@@ -144,6 +148,18 @@ def test_every_other_fault_is_named_with_its_first_file(
     assert words in fault and f"{file[name].stem}" in fault
     code, _, err = bench("data", "index", name)
     assert code == 2 and file[name].name in err
+
+
+def test_steps_are_not_counted_without_all_files(bench, voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = [Published(len(ids), names_digest(ids)) for ids in (TRAIN, VAL)]
+    monkeypatch.setitem(PUBLISHED, "voc", dict(zip(("train", "val"), published, strict=True)))
+    code, faults, _ = check(bench, "voc")
+    assert code == 2 and len(faults) == 1 and faults[0].startswith("FAULT  steps: ")
+    again = f"move {Path('data', 'VOC2012')} away, then `bench data get voc data.root=data`"
+    assert faults[0].endswith(f"-> these are masks of another source than VOC and SBD: {again}")
+    (voc / "SegmentationClassAug" / "2008_000002.png").unlink()
+    code, faults, _ = check(bench, "voc")
+    assert code == 2 and len(faults) == 1 and faults[0].startswith("FAULT  missing masks: ")
 
 
 def test_faults_of_several_kinds_have_a_line_each(bench, voc: Path) -> None:

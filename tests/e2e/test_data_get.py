@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from bench.data import aug_masks, download, getting, sources
+from bench.data.expected import PUBLISHED, Published, names_digest
 from bench.data.sources import Archive
 from tests import trees
 from tests.http_files import Files, serving
@@ -26,6 +27,7 @@ SBD_TRAIN = {"2007_000001": (4,), "2007_000003": (8,), "2008_000005": (9, 10)}
 SBD_VAL = {"2007_000004": (2,), "2008_000006": (11,), "2008_000007": (5, 6)}
 TRAIN_AUG = ["2007_000001", "2007_000002", "2008_000005", "2008_000006", "2008_000007"]
 ADE = ({f"ADE_train_0000000{i}": (i, 150) for i in (1, 2, 3)}, {"ADE_val_00000001": (7,)})
+VOC, MERGED = "data/VOCdevkit/VOC2012", "SegmentationClassAug and train_aug.txt"
 VOC_TAR, SBD_TGZ, ADE_ZIP = "VOCtrainval_11-May-2012.tar", "benchmark.tgz", "ADEChallengeData2016.zip"
 
 
@@ -49,6 +51,9 @@ def server(archives: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
             content = (archives / file).read_bytes()
             made = Archive(file, (f"{files.url}/{file}",), "md5", hashlib.md5(content).hexdigest(), len(content), 10**6)
             monkeypatch.setattr(sources, function, lambda made=made: made)
+        for name, splits in {"voc": (TRAIN_AUG, OWN_VAL), "ade": ADE}.items():
+            published = [Published(len(ids), names_digest(ids)) for ids in splits]
+            monkeypatch.setitem(PUBLISHED, name, dict(zip(("train", "val"), published, strict=True)))
         monkeypatch.setattr(download, "PAUSE", 0.0)
         monkeypatch.setattr(download, "BLOCK", 2000)
         yield files
@@ -144,6 +149,13 @@ def test_voc_without_sbd_gets_what_it_lacks(bench, server: Files, archives: Path
     assert server.asked == [None]
 
 
+def test_voc_with_other_images_is_not_ready_when_sbd_is_merged(bench, server: Files, whole) -> None:
+    images = whole[0] / "JPEGImages"
+    (images / "2008_000006.jpg").rename(images / "other.jpg")
+    code, out, err = bench("data", "get", "voc")
+    assert code == 2 and not out and "(1 of 5 train images are not in" in err and f"move {VOC} away" in err
+
+
 def test_own_masks_must_be_there(bench, server: Files, archives: Path, tmp_path: Path) -> None:
     shutil.unpack_archive(archives / VOC_TAR, tmp_path / "mine")
     (tmp_path / "mine/VOCdevkit/VOC2012/SegmentationClass/2007_000003.png").unlink()
@@ -151,15 +163,18 @@ def test_own_masks_must_be_there(bench, server: Files, archives: Path, tmp_path:
     assert code == 2 and "lacks 1 of the 4 masks of VOC itself" in err and not server.asked
 
 
-@pytest.mark.parametrize("kind", ["folder", "url", "file"])
+@pytest.mark.parametrize("kind", ["folder", "url", "file", "url of one"])
 def test_archives_from_elsewhere(bench, server: Files, archives: Path, tmp_path: Path, kind: str) -> None:
-    elsewhere = {"folder": archives, "url": f"{server.url}/mirror", "file": archives / VOC_TAR}[kind]
+    mirror = f"{server.url}/mirror"
+    elsewhere = {"folder": archives, "url": mirror, "file": archives / VOC_TAR, "url of one": f"{mirror}/{VOC_TAR}"}[
+        kind
+    ]
     server.files |= {f"/mirror{name}": content for name, content in server.files.items()}
     before = names(archives)
     assert bench("data", "get", "voc", "--from", elsewhere)[0] == 0
     assert_voc(tmp_path / "data" / "VOCdevkit" / "VOC2012")
     assert names(archives) == before
-    assert len(server.asked) == {"folder": 0, "url": 2, "file": 1}[kind]
+    assert len(server.asked) == {"folder": 0, "url": 2, "file": 1, "url of one": 2}[kind]
 
 
 @pytest.mark.parametrize("local", [False, True])
@@ -177,9 +192,14 @@ def test_a_damaged_archive_is_refused_before_it_is_unpacked(
         assert bench("data", "get", "ade")[0] == 0
 
 
-def test_too_little_room_is_said_before_anything_is_fetched(bench, server, tmp_path, monkeypatch) -> None:
+def leave(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """A disk with so many bytes left."""
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12 - 10**6, 10**6))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12 - free, free))
+
+
+def test_too_little_room_is_said_before_anything_is_fetched(bench, server, tmp_path, monkeypatch) -> None:
+    leave(monkeypatch, 10**6)
     code, _, err = bench("data", "get", "voc")
     assert code == 2 and "0.0 GB left and 0.0 GB are needed" in err and not server.asked
     for name, archive in (("voc_archive", 2.0), ("sbd_archive", 1.5)):
@@ -188,10 +208,152 @@ def test_too_little_room_is_said_before_anything_is_fetched(bench, server, tmp_p
     assert code == 2 and "3.5 GB are needed: make room, or choose another disk with data.root=PATH" in err
 
 
-def test_a_folder_half_there_is_not_touched(bench, server: Files, tmp_path: Path) -> None:
-    (tmp_path / "data/VOCdevkit/VOC2012/Annotations").mkdir(parents=True)
-    code, _, err = bench("data", "get", "voc")
-    assert code == 2 and "is there but not whole: move it away" in err and not server.asked
+@pytest.mark.parametrize("ending", ["", ".part"])
+def test_what_is_downloaded_needs_no_room_again(bench, server: Files, tmp_path: Path, monkeypatch, ending: str) -> None:
+    archive, content = sources.ade_archive(), server.files[f"/{ADE_ZIP}"]
+    leave(monkeypatch, archive.unpacked + 10)
+    code, _, err = bench("data", "get", "ade")
+    assert code == 2 and "are needed" in err
+    (tmp_path / "data/downloads").mkdir()
+    (tmp_path / f"data/downloads/{ADE_ZIP}{ending}").write_bytes(content[:-10] if ending else content)
+    assert bench("data", "get", "ade")[0] == 0
+    assert server.asked == ([f"bytes={len(content) - 10}-"] if ending else [])
+
+
+def test_sbd_alone_needs_no_room_for_voc(bench, server: Files, whole, tmp_path: Path, monkeypatch) -> None:
+    sbd = sources.sbd_archive()
+    leave(monkeypatch, sbd.unpacked + sbd.size)
+    assert bench("data", "get", "voc")[0] == 0
+    assert_voc(whole[0])
+
+
+@pytest.fixture
+def whole(server: Files, archives: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """VOC without SBD and ADE20K, as they come out of their archives, and a server that has not been asked."""
+    for file in (VOC_TAR, ADE_ZIP):
+        shutil.unpack_archive(archives / file, tmp_path / "data")
+    return tmp_path / "data/VOCdevkit/VOC2012", tmp_path / "data/ADEChallengeData2016"
+
+
+@pytest.fixture
+def merged(whole: tuple[Path, Path]) -> Path:
+    """VOC with SegmentationClassAug and train_aug.txt."""
+    voc = whole[0]
+    (voc / "SegmentationClassAug").mkdir()
+    for name, ids in {**SBD_TRAIN, **SBD_VAL, **OWN_TRAIN, **OWN_VAL}.items():
+        (voc / "SegmentationClassAug" / f"{name}.png").write_bytes(trees.png(ids))
+    (voc / "ImageSets/Segmentation/train_aug.txt").write_text("\n".join(TRAIN_AUG))
+    return voc
+
+
+def listing(folder: Path) -> dict[Path, int]:
+    """What is in a folder, and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and ".bench" not in path.name}
+
+
+def refused(bench, server: Files, tmp_path: Path, name: str, away: str) -> str:
+    """What `get` says about half a copy: one line, without a request, and nothing in the copy is touched."""
+    before = listing(tmp_path)
+    code, out, err = bench("data", "get", name)
+    assert code == 2 and not out and err.count("\n") == 1 and not server.asked
+    assert "is there but not whole (" in err and f"): move {away} away, then run this again" in err
+    assert listing(tmp_path) == before
+    return err
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "words"),
+    [
+        ("voc", "VOCdevkit/VOC2012", "train_aug.txt is missing"),
+        ("voc", "VOCdevkit/VOC2012/JPEGImages", "JPEGImages holds 0 files, fewer than 7"),
+        ("ade", "ADEChallengeData2016", "images/training is missing"),
+        ("ade", "ADEChallengeData2016/images/training", "annotations/training is missing"),
+    ],
+)
+def test_an_empty_folder_is_not_the_data(bench, server, tmp_path: Path, name: str, folder: str, words: str) -> None:
+    (tmp_path / "data" / folder).mkdir(parents=True)
+    top = VOC if name == "voc" else "data/ADEChallengeData2016"
+    assert words in refused(bench, server, tmp_path, name, top)
+    os.renames(tmp_path / top, tmp_path / "away")
+    assert bench("data", "get", name)[0] == 0 and "nothing to do" in bench("data", "get", name)[2]
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("images/training/ADE_train_00000002.jpg", "its train has 2 images, not 3"),
+        ("images/validation/ADE_val_00000001.jpg", "images/validation holds no .jpg files"),
+        ("annotations/training/ADE_train_00000002.png", "1 of 3 train masks are not in"),
+        ("annotations/validation/ADE_val_00000001.png", "1 of 1 val masks are not in"),
+    ],
+)
+def test_half_of_ade_is_not_ade(bench, server: Files, whole, tmp_path: Path, lost: str, words: str) -> None:
+    (whole[1] / lost).unlink()
+    assert words in refused(bench, server, tmp_path, "ade", "data/ADEChallengeData2016")
+
+
+@pytest.mark.parametrize("lost", ["images", "annotations"])
+def test_the_folder_itself_without_one_of_its_two_is_half(bench, server: Files, whole, tmp_path, lost: str) -> None:
+    shutil.rmtree(whole[1] / lost)
+    code, _, err = bench("data", "get", "ade", f"data.root={whole[1]}")
+    assert code == 2 and f"{whole[1]} is there but not whole" in err and f"{lost}/training" in err and not server.asked
+
+
+@pytest.mark.parametrize(
+    ("lost", "words", "away"),
+    [
+        ("JPEGImages/2008_000006.jpg", "1 of 5 train images are not in", VOC),
+        ("JPEGImages/2007_000003.jpg", "1 of 2 val images are not in", VOC),
+        ("ImageSets/Segmentation/val.txt", "val.txt is missing", VOC),
+        ("SegmentationClassAug/2008_000006.png", "1 of 5 train masks are not in", MERGED),
+        ("SegmentationClassAug/2007_000003.png", "1 of 2 val masks are not in", MERGED),
+    ],
+)
+def test_half_of_voc_is_not_voc(
+    bench, server: Files, merged: Path, tmp_path: Path, lost: str, words: str, away: str
+) -> None:
+    (merged / lost).unlink()
+    assert words in refused(bench, server, tmp_path, "voc", away)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_cut_is_not_the_whole_and_stays(bench, server: Files, merged: Path, tmp_path: Path, own: bool) -> None:
+    (merged / "ImageSets/Segmentation/train_aug.txt").write_text("2007_000001\n2008_000005\n")
+    if not own:
+        shutil.rmtree(merged / "SegmentationClass")
+    err = refused(bench, server, tmp_path, "voc", MERGED if own else VOC)
+    check = "bench data check voc --subset data.root=data"
+    assert "its train has 2 images, not 5" in err and f"if it is a cut on purpose, `{check}` checks it" in err
+    assert bench(*check.split()[1:])[0] == 0
+
+
+def test_what_check_says_mends_half_of_voc(bench, server: Files, merged: Path, tmp_path: Path) -> None:
+    (merged / "SegmentationClassAug/2008_000006.png").unlink()
+    (merged / "ImageSets/Segmentation/train_aug.txt").write_text("2007_000001\n2008_000005\n2008_000006\n")
+    code, out, _ = bench("data", "check", "voc")
+    mend = f"move {MERGED} away, then `bench data get voc data.root=data`"
+    assert code == 2 and f"train: 3 images, not 5 -> {mend}, or give --subset" in out
+    assert f"-> copy them there, or {mend}" in out
+    for name in ("SegmentationClassAug", "ImageSets/Segmentation/train_aug.txt"):
+        (merged / name).rename(tmp_path / Path(name).name)
+    assert bench("data", "get", "voc")[0] == 0
+    assert_voc(merged)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_list_that_is_missing_beside_the_masks_is_added(
+    bench, server: Files, merged: Path, tmp_path: Path, half: bool
+) -> None:
+    """As after a kill between the two. The masks are not written again; half of them are none."""
+    (merged / "ImageSets/Segmentation/train_aug.txt").unlink()
+    if half:
+        (merged / "SegmentationClassAug/2008_000006.png").unlink()
+        assert "holds 6 files, fewer than 7" in refused(bench, server, tmp_path, "voc", "SegmentationClassAug")
+        return
+    written = listing(merged / "SegmentationClassAug")
+    assert bench("data", "get", "voc")[0] == 0 and server.asked == [None]
+    assert (merged / "ImageSets/Segmentation/train_aug.txt").read_text().split() == TRAIN_AUG
+    assert listing(merged / "SegmentationClassAug") == written
 
 
 def test_two_calls_do_not_meet(bench, server: Files, tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ import pytest
 import torch
 from functorch.compile import nop
 from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.utils import counters
 
 from bench import compiling
 from bench.compiling import compiled
+from methods.base import cross_entropy_on
+from methods.nn.image_size import at_image_size
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +99,19 @@ def test_a_fault_of_the_method_stays_one():
 
     with pytest.raises(ValueError, match="a bug"):
         compiled(faulty)(torch.zeros(1))
+
+
+@pytest.mark.parametrize("part_bytes", [2**28, 1], ids=["whole", "parts"])
+def test_a_loss_at_image_size_is_one_graph_in_parts_too(monkeypatch, part_bytes):
+    monkeypatch.setattr("methods.nn.image_size.PART_BYTES", part_bytes)
+    torch._dynamo.reset()
+    counters.clear()
+    loss = torch.compile(lambda *given: at_image_size(cross_entropy_on, *given).value, backend="aot_eager")
+    for seed in range(2):
+        torch.manual_seed(seed)
+        labels, low = torch.randint(5, (3, 16, 16)), torch.randn(3, 5, 2, 2, requires_grad=True)
+        values = [one(labels, low) for one in (loss, lambda *given: at_image_size(cross_entropy_on, *given).value)]
+        gradients = [torch.autograd.grad(value, low)[0] for value in values]
+        torch.testing.assert_close(*values)
+        torch.testing.assert_close(*gradients)
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]

@@ -1,8 +1,11 @@
 """Configurations: every combination composes, sweeps expand, keys and types are checked."""
 
+from pathlib import Path
+
 import pytest
 from omegaconf import OmegaConf
 
+from bench.cli import parse
 from bench.commands import arguments
 from bench.config import BACKBONES, TRACKS, configurations
 from bench.spec import resolve
@@ -181,3 +184,24 @@ def test_a_method_without_a_published_recipe_is_refused_in_the_paper_track(tmp_p
     path.write_text("from methods.finetune import Finetune\n\nclass Own(Finetune):\n    published = ()\n")
     with pytest.raises(InputError, match="no published recipe"):
         configurations([f"method='{path}:Own'", "protocol=voc_15-1", "track=paper"], [f"{path}:Own"])
+
+
+def test_a_tilde_in_a_path_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/some one")
+    paths = ["data.root=~/data", "store=~", "network.pretrained=~/w.safetensors", "my_method.rule=~/x"]
+    command = ["plan", "--methods", "mib", "--protocol", "voc_10-1", *paths]
+    given = arguments.overrides(parse(command))[3:]
+    assert given == [
+        "data.root='/home/some one/data'",
+        "store='/home/some one'",
+        "network.pretrained='/home/some one/w.safetensors'",
+        "my_method.rule=~/x",
+    ]
+    (config,) = configurations(["method=mib", "protocol=voc_10-1", *given[:3]])
+    assert (config.data.root, config.store) == ("/home/some one/data", "/home/some one")
+
+
+@pytest.mark.parametrize("command", [["report"], ["cache", "list"], ["data", "check", "voc"], ["data", "index", "ade"]])
+def test_a_tilde_in_store_is_the_home_folder(monkeypatch, command):
+    monkeypatch.setenv("HOME", "/home/x")
+    assert parse([*command, "--store", "~/runs"]).store == Path("/home/x/runs")

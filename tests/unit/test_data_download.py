@@ -1,12 +1,13 @@
 """Downloads from a server that misbehaves: resumed where they can be, and whole or not there at all."""
 
 import hashlib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bench.data import download
+from bench.data import download, sources
 from bench.data.download import fetch
 from bench.data.sources import Archive, places
 from protocols import InputError
@@ -54,6 +55,33 @@ def test_a_connection_that_breaks_is_gone_on_with(server: Files, tmp_path: Path)
     assert len(said) == 2 and f"at {HALF:,} bytes; going on from there" in said[0]
 
 
+def test_a_connection_that_breaks_often_is_gone_on_with_while_it_brings_something(
+    server: Files, tmp_path: Path
+) -> None:
+    server.breaks = 2 * download.ATTEMPTS
+    assert len(get(tmp_path / "a.tar", f"{server.url}/a.tar")) == 2 * download.ATTEMPTS
+
+
+def test_no_connection_is_waited_for_without_end(
+    server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, urlopen = [], urllib.request.urlopen
+
+    def noted(request: urllib.request.Request, timeout: float | None = None):
+        waits.append(timeout)
+        return urlopen(request, timeout=timeout)
+
+    monkeypatch.setattr(urllib.request, "urlopen", noted)
+    get(tmp_path / "a.tar", f"{server.url}/a.tar")
+    assert waits == [download.PATIENCE] and 0 < download.PATIENCE < 120
+
+
+def test_a_file_that_lies_there_is_taken_for_nothing_but_what_its_checksum_says(server: Files, tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(CONTENT[:-1] + b"x")
+    get(tmp_path / "a.tar", f"{server.url}/a.tar")
+    assert server.asked == [None]
+
+
 def test_an_interrupted_call_goes_on_at_the_next(server: Files, tmp_path: Path) -> None:
     def interrupt(done: int, total: int | None) -> None:
         if done >= 30_000:
@@ -70,6 +98,63 @@ def test_a_server_without_ranges_sends_everything_again(server: Files, tmp_path:
     server.ranges, server.breaks = False, 1
     get(tmp_path / "a.tar", f"{server.url}/a.tar")
     assert server.asked == [None, f"bytes={HALF}-"]
+
+
+def test_a_server_that_begins_too_early_costs_nothing(server: Files, tmp_path: Path) -> None:
+    server.begins = 100
+    (tmp_path / "a.tar.part").write_bytes(CONTENT[:HALF])
+    get(tmp_path / "a.tar", f"{server.url}/a.tar")
+    assert server.asked == [f"bytes={HALF}-"]
+
+
+@pytest.mark.parametrize("begins", [HALF + 1, -1])
+def test_a_server_that_begins_too_late_or_anywhere_is_left(server: Files, tmp_path: Path, begins: int) -> None:
+    server.begins = begins
+    (tmp_path / "a.tar.part").write_bytes(CONTENT[:HALF])
+    with pytest.raises(InputError, match=r"a.tar sends another part of the file than was asked for: .*--from FOLDER"):
+        get(tmp_path / "a.tar", f"{server.url}/a.tar")
+    assert (tmp_path / "a.tar.part").read_bytes() == CONTENT[:HALF]
+
+
+@pytest.mark.parametrize("have", [0, 95_000])
+@pytest.mark.parametrize(
+    ("kind", "lengths", "words"),
+    [
+        ("text/html; charset=utf-8", False, "sends a web page, which is not that file"),
+        ("text/plain", True, "sends 5 bytes, which is not that file"),
+    ],
+)
+def test_a_login_page_instead_of_the_file_costs_nothing_of_what_is_there(
+    server: Files, tmp_path: Path, have: int, kind: str, lengths: bool, words: str
+) -> None:
+    (tmp_path / "a.tar.part").write_bytes(CONTENT[:have])
+    server.files["/a.tar"], server.ranges, server.lengths, server.kind = b"login", False, lengths, kind
+    with pytest.raises(InputError, match=words):
+        get(tmp_path / "a.tar", f"{server.url}/a.tar")
+    assert (tmp_path / "a.tar.part").read_bytes() == CONTENT[:have] and len(server.asked) == 1
+
+
+def test_a_mirror_with_the_first_bytes_alone_costs_nothing_of_what_is_there(server: Files, tmp_path: Path) -> None:
+    server.files["/short/a.tar"] = CONTENT[:1000]
+    (tmp_path / "a.tar.part").write_bytes(CONTENT[:HALF])
+    said = get(tmp_path / "a.tar", f"{server.url}/short/a.tar", f"{server.url}/a.tar")
+    assert len(said) == 1 and "cannot be had (416" in said[0] and server.asked[1:] == [f"bytes={HALF}-"]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_early_end_without_a_length_is_a_broken_connection(server: Files, tmp_path: Path, ranges: bool) -> None:
+    server.lengths, server.ranges, server.breaks = False, ranges, 1
+    said = get(tmp_path / "a.tar", f"{server.url}/a.tar")
+    assert len(said) == 1 and server.asked == [None, f"bytes={HALF}-"]
+
+
+def test_an_answer_that_ends_before_what_is_there_costs_nothing_of_it(server: Files, tmp_path: Path) -> None:
+    server.lengths, server.ranges, server.breaks = False, False, download.ATTEMPTS
+    (tmp_path / "a.tar.part").write_bytes(CONTENT[:95_000])
+    with pytest.raises(InputError, match="the connection broke"):
+        get(tmp_path / "a.tar", f"{server.url}/a.tar")
+    get(tmp_path / "a.tar", f"{server.url}/a.tar")
+    assert server.asked == (download.ATTEMPTS + 1) * ["bytes=95000-"]
 
 
 def test_a_whole_part_is_only_verified(server: Files, tmp_path: Path) -> None:
@@ -114,6 +199,13 @@ def test_a_server_that_sends_far_too_much_is_cut_off(server: Files, tmp_path: Pa
     server.files["/a.tar"] = CONTENT * 5
     with pytest.raises(InputError, match="sends more than 200,800 bytes"):
         get(tmp_path / "a.tar", f"{server.url}/a.tar")
+
+
+def test_the_url_of_one_archive_is_no_folder_of_the_others() -> None:
+    for own in (sources.voc_archive(), sources.sbd_archive(), sources.ade_archive()):
+        for other in (sources.voc_archive(), sources.sbd_archive(), sources.ade_archive()):
+            url = f"http://mirror/x/{other.file}"
+            assert places(own, url) == (own.urls if own != other else (url,))
 
 
 def test_archives_are_found_where_from_says(tmp_path: Path) -> None:

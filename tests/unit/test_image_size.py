@@ -6,9 +6,10 @@ import torch
 import methods
 from bench.contract import Trial
 from bench.train import loss_values
-from methods.base import Batch, Term, cross_entropy
+from methods.base import Batch, Term, cross_entropy_on
 from methods.nn import image_size
 from methods.nn.image_size import at_image_size
+from tests.benchmarks.byte_counts import LiveBytes
 
 PAIRS = [
     (name, backbone)
@@ -67,20 +68,41 @@ def test_parts_are_put_together_in_order(monkeypatch):
 
 
 def test_a_part_is_dropped_before_the_next(monkeypatch):
-    """What autograd keeps of 8 images, computed one by one, is less than one upsampled map."""
+    """Of 8 images, computed one by one, less than one upsampled map is kept, and no more than a few exist at a time."""
     low = torch.randn(8, 21, 4, 4, requires_grad=True)
     labels = torch.randint(21, (8, 64, 64))
-
-    def kept(part_bytes):
-        monkeypatch.setattr(image_size, "PART_BYTES", part_bytes)
-        sizes = {}
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t: sizes.setdefault(t.data_ptr(), t.nbytes) and t, lambda t: t
-        ):
-            term = at_image_size(lambda labels, logits: cross_entropy(logits, labels), labels, low)
-        term.value.backward()
-        return sum(sizes.values())
-
     one_map = 21 * 64 * 64 * 4
-    assert kept(2**40) > 8 * one_map
-    assert kept(1) < 8 * 64 * 64 * 8 + one_map  # the labels and the small maps
+
+    def taken(part_bytes):
+        """Bytes that are held after the loss, and at most while it is computed."""
+        monkeypatch.setattr(image_size, "PART_BYTES", part_bytes)
+        with LiveBytes([low, labels]) as memory:
+            before = memory.now
+            term = at_image_size(cross_entropy_on, labels, low)
+            held = memory.now - before
+            term.value.backward()
+        return held, memory.peak - before
+
+    assert min(taken(2**40)) > 8 * one_map
+    held, peak = taken(1)
+    assert held < one_map and peak < 6 * one_map
+
+
+def test_terms_of_a_part_have_gradients_of_their_own(monkeypatch):
+    """Each is scaled by what comes back to it, also where one of them does not depend on a map; constants have none."""
+    monkeypatch.setattr(image_size, "PART_BYTES", 1)
+    one, other = (torch.randn(3, 2, 4, 4, requires_grad=True) for _ in range(2))
+    labels = torch.zeros(3, 4, 4, dtype=torch.int64)
+
+    def function(labels, x, y):
+        return {"a": Term((x * y).sum(), torch.tensor(2.0)), "b": Term(y.square().sum(), y.new_full((), 4.0))}
+
+    terms = at_image_size(function, labels, one, other)
+    assert not terms["a"].count.requires_grad and not terms["b"].count.requires_grad
+    (3 * terms["a"].sum + 5 * terms["b"].sum).backward()
+    torch.testing.assert_close(one.grad, 3 * other)
+    torch.testing.assert_close(other.grad, 3 * one + 10 * other)
+    frozen = one.detach()
+    other.grad = None
+    at_image_size(function, labels, frozen, other)["a"].sum.backward()
+    torch.testing.assert_close(other.grad, frozen)

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from timm.models.resnet import BasicBlock
 
 from methods.nn.deeplab import SIZES
-from methods.nn.network import NetworkConfig, build, names, upsample, weights_digest
+from methods.nn.network import NetworkConfig, build, names, weights_digest
+from methods.nn.upsampling import upsample
 from protocols.errors import InputError
 
 TINY = ("deeplab-tiny", "segmenter-tiny")

@@ -136,16 +136,33 @@ def test_any_size_gives_a_prediction_for_every_pixel(name, size):
     assert 0 <= slots.min() and slots.max() <= 10
 
 
-def test_small_images_are_padded_for_a_network_of_fixed_size_alone():
+def test_small_images_are_padded_to_the_crop_or_to_whole_cells_of_the_network():
     def logits_of(images):
         return images.clone()
 
     fixed, free = Recorded(logits_of), Recorded(logits_of, any_size=True)
     images = torch.ones(1, 3, 5, 9)
-    assert predict_whole(fixed, images, 8).shape == predict_whole(free, images, 8).shape == (1, 5, 9)
-    assert fixed.seen == [(1, 3, 8, 8)] * 2 and free.seen == [(1, 3, 5, 9)]
-    assert torch.cat(fixed.decided, dim=2)[0, :, 5:].eq(0).all()  # the mean colour, once normalised
-    assert window_of(free, 8, 40, 9) == (16, 9)  # whole up to twice the crop
+    assert predict_whole(fixed, images, 8).shape == predict_whole(free, images, 32).shape == (1, 5, 9)
+    assert fixed.seen == [(1, 3, 8, 8)] * 2 and free.seen == [(1, 3, 32, 32)]
+    for method in (fixed, free):
+        assert torch.cat(method.decided, dim=2)[0, :, 5:].eq(0).all()  # the mean colour, once normalised
+    assert window_of(free, 512, 375, 500) == (384, 512)
+    assert window_of(free, 512, 1365, 512) == (1024, 512)  # whole up to twice the crop
+
+
+@pytest.mark.parametrize("width", [375, 497, 500, 512, 683])
+def test_predictions_of_a_network_of_any_size_lie_where_the_objects_are(width):
+    """A network that reads one pixel in sixteen and interpolates, as DeepLab does: a step edge stays in its place."""
+
+    def logits_of(images):
+        cells = torch.nn.functional.max_pool2d(images, 16, ceil_mode=True)
+        return torch.nn.functional.interpolate(cells, size=images.shape[2:], mode="bilinear", align_corners=False)
+
+    edge = width - 64 - width % 16
+    images = torch.zeros(1, 2, 64, width)
+    images[:, 0, :, :edge], images[:, 1, :, edge:] = 1, 1
+    method = Recorded(logits_of, slots=2, any_size=True)
+    assert predict_whole(method, images, 512)[0, 0].nonzero().min() == edge
 
 
 def test_a_rule_of_its_own_decides_on_the_averaged_logits():
@@ -165,7 +182,7 @@ def test_memory_follows_the_window_and_the_width_alone():
     assert logit_bytes(151, one, 512) / MIB == pytest.approx(151, abs=1)
     assert logit_bytes(151, one, 683) / MIB == pytest.approx(352, abs=1)
     assert logit_bytes(151, one, 2048) / MIB == pytest.approx(755, abs=1)
-    assert logit_bytes(151, (512, 683), 683) / MIB == pytest.approx(201, abs=1)  # DeepLab: the image, or 1,024
+    assert logit_bytes(151, (512, 704), 683) / MIB == pytest.approx(208, abs=1)  # DeepLab: the image, or 1,024
     assert logit_bytes(151, (1024, 1024), 2048) / MIB == pytest.approx(1812, abs=1)
     method = Recorded(lambda images: torch.zeros(len(images), 151, 8, 8), slots=151)
     assert predict_whole(method, torch.zeros(1, 3, 400, 20), 8).shape == (1, 400, 20)

@@ -1,4 +1,4 @@
-"""Memory of tensors, counted operation by operation: exact, and the same on every machine."""
+"""Memory that tensors take and that operations move, counted operation by operation: the same on every machine."""
 
 import weakref
 from collections.abc import Iterable
@@ -40,6 +40,25 @@ class LiveBytes(TorchDispatchMode):
         self._alive[key] = weakref.ref(storage, freed)
         self.now += size
         self.peak = max(self.peak, self.now)
+
+
+class MovedBytes(TorchDispatchMode):
+    """Within it, `total` is the bytes that operations read and write at least: each tensor that goes in, once, and each
+    that comes out. Views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        made = operation(*arguments, **(options or {}))
+        read = {id(one): one for one in tree_leaves((arguments, options)) if isinstance(one, Tensor)}
+        written = {id(one): one for one in tree_leaves(made) if isinstance(one, Tensor)}
+        storages = {one.untyped_storage().data_ptr() for one in read.values()}
+        aliases = all(one.untyped_storage().data_ptr() in storages for one in written.values())
+        if operation._schema.is_mutable or not (aliases and read) and "empty" not in operation.name():
+            self.total += sum(one.nbytes for one in (*read.values(), *written.values()))
+        return made
 
 
 def without_data(module: nn.Module, mode: FakeTensorMode) -> None:
