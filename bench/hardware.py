@@ -115,13 +115,16 @@ def _utilisation(measured: Measured, device: str, precision: str) -> float | Non
 
 
 def _print(speeds: Sequence[Speed]) -> None:
-    table = Table("method", "network", "step", "slots", "batch", "images/s", "peak memory", "TFLOP/s", "MFU")
-    table.title = f"{speeds[0].device}, {speeds[0].precision}, crop {speeds[0].crop}, {speeds[0].iterations} iterations"
+    table = Table(
+        "method", "network", "precision", "step", "slots", "batch", "images/s", "peak memory", "TFLOP/s", "MFU"
+    )
+    table.title = f"{speeds[0].device}, crop {speeds[0].crop}, {speeds[0].iterations} iterations"
     for one in speeds:
         rate = one.tflop_per_iteration / one.seconds_per_iteration
         table.add_row(
             one.method,
             one.network,
+            one.precision,
             str(one.step),
             str(one.slots),
             str(one.batch),

@@ -24,6 +24,15 @@ CPU_TIME = {"rounds": 9, "clock": time.process_time}
 RECIPE = TrainSection(batch=BATCH, crop=64, base=Phase(lr=0.01, iterations=ITERATIONS))
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for each other count as CPU time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def view():
     data = open_data("shapes", "train", train_images=200)

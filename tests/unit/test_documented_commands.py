@@ -13,7 +13,8 @@ from bench.config import expand
 from protocols.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "methods").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "results" / "hardware" / "README.md"]
+PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "methods").rglob("*.md"))]
 COMMAND = re.compile(r"^\s*(?:\$ |srun (?:\S+ )*?|\S*/)?bench ([a-z].*)$")
 ELLIPSIS = re.compile(r"(^|\s)\.\.\.(\s|$)")
 
