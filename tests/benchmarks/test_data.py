@@ -17,20 +17,21 @@ from methods.finetune import Finetune
 from methods.nn.network import NetworkConfig, build
 from protocols import load
 
-HEIGHT, WIDTH, CROP, IMAGES = 375, 500, 512, 4
+HEIGHT, WIDTH, CROP, IMAGES = 375, 500, 512, 24
 TABLE = load("voc_10-1").training_table(load("voc_10-1").steps[1])
 
 
 @pytest.fixture(scope="module")
 def voc(tmp_path_factory):
-    """A folder like VOC's with smooth random pixels and blocks of labels, 500 x 375."""
+    """A folder like VOC's with noisy pixels and blocks of labels, 500 x 375, about 75 KB an image as in VOC."""
     root = tmp_path_factory.mktemp("voc")
     for folder in ("JPEGImages", "SegmentationClassAug", "ImageSets"):
         (root / folder).mkdir()
     generator = torch.Generator().manual_seed(0)
     for name in range(IMAGES):
         coarse = torch.rand(1, 3, 24, 32, generator=generator) * 255
-        pixels = interpolate(coarse, (HEIGHT, WIDTH), mode="bicubic", antialias=True)[0].clamp(0, 255).byte()
+        pixels = interpolate(coarse, (HEIGHT, WIDTH), mode="bicubic", antialias=True)[0]
+        pixels = (pixels + 5 * torch.randn(1, HEIGHT, WIDTH, generator=generator)).clamp(0, 255).byte()
         Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(root / "JPEGImages" / f"{name}.jpg", quality=92)
         blocks = torch.randint(21, (HEIGHT // 25, WIDTH // 25), generator=generator).byte()
         mask = Image.fromarray(blocks.repeat_interleave(25, 0).repeat_interleave(25, 1).numpy(), "P")
@@ -71,6 +72,18 @@ def test_the_index_of_classes_beside_decoding(beside, voc):
         lambda: [voc.inspect(index) for index in range(IMAGES)],
         lambda: [decode(path) for path in masks],
     )
+
+
+@pytest.mark.benchmark(group="data: 500 x 375 photographs")
+def test_two_loading_processes_beside_one(benchmark, beside, voc):
+    batches = 10 if benchmark.enabled else 1
+    view = step_view(voc, np.arange(IMAGES), TABLE, "benchmark")
+
+    def load_with(workers: int) -> list:
+        return list(make_loader(view, TrainTransform(CROP), 0, IMAGES, 0, batches, workers))
+
+    name = f"{batches * IMAGES} crops of {CROP} x {CROP} by two loading processes, beside one"
+    beside(name, lambda: load_with(2), lambda: load_with(1), rounds=5)
 
 
 @pytest.mark.benchmark(group="data: labels")
