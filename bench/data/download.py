@@ -17,7 +17,7 @@ BLOCK = 1 << 20  # bytes read at a time
 PATIENCE = 30.0  # seconds without a byte before a connection is given up
 ATTEMPTS = 5  # connections in a row that bring nothing
 PAUSE = 1.0  # seconds before a second attempt, twice as many before each further one
-LEAST, MOST = 0.9, 2  # of an archive's size, which is rounded: what has fewer or more bytes is another file
+LEAST, MOST = 0.75, 2  # of an archive's size, which is rounded: what has fewer or more bytes is another file
 
 _ELSEWHERE = "get it elsewhere and give --from FOLDER, or --from URL of a mirror"
 
