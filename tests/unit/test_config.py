@@ -1,7 +1,5 @@
 """Configurations: every combination composes, sweeps expand, keys and types are checked."""
 
-from pathlib import Path
-
 import pytest
 from omegaconf import OmegaConf
 
@@ -186,22 +184,23 @@ def test_a_method_without_a_published_recipe_is_refused_in_the_paper_track(tmp_p
         configurations([f"method='{path}:Own'", "protocol=voc_15-1", "track=paper"], [f"{path}:Own"])
 
 
-def test_a_tilde_in_a_path_is_the_home_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/some one")
+def test_a_tilde_in_a_path_is_the_home_folder(monkeypatch, tmp_path):
+    home = tmp_path / "some one"
+    monkeypatch.setenv("HOME", str(home))
     paths = ["data.root=~/data", "store=~", "network.pretrained=~/w.safetensors", "my_method.rule=~/x"]
     command = ["plan", "--methods", "mib", "--protocol", "voc_10-1", *paths]
     given = arguments.overrides(parse(command))[3:]
     assert given == [
-        "data.root='/home/some one/data'",
-        "store='/home/some one'",
-        "network.pretrained='/home/some one/w.safetensors'",
+        f"data.root='{home}/data'",
+        f"store='{home}'",
+        f"network.pretrained='{home}/w.safetensors'",
         "my_method.rule=~/x",
     ]
     (config,) = configurations(["method=mib", "protocol=voc_10-1", *given[:3]])
-    assert (config.data.root, config.store) == ("/home/some one/data", "/home/some one")
+    assert (config.data.root, config.store) == (f"{home}/data", str(home))
 
 
 @pytest.mark.parametrize("command", [["report"], ["cache", "list"], ["data", "check", "voc"], ["data", "index", "ade"]])
-def test_a_tilde_in_store_is_the_home_folder(monkeypatch, command):
-    monkeypatch.setenv("HOME", "/home/x")
-    assert parse([*command, "--store", "~/runs"]).store == Path("/home/x/runs")
+def test_a_tilde_in_store_is_the_home_folder(monkeypatch, tmp_path, command):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse([*command, "--store", "~/runs"]).store == tmp_path / "runs"
