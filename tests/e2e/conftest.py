@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from bench.cli import main
+from tests.small_archives import archives, merged, server, whole  # noqa: F401 (fixtures)
 
 SMALL = [
     "--track", "demo", "--backbone", "deeplab", "train.crop=32", "train.batch=4", "train.base.iterations=4",

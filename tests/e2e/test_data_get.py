@@ -5,78 +5,18 @@ import os
 import shutil
 import zipfile
 from collections import namedtuple
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from scipy.io import loadmat
 
 from bench.data import aug_masks, download, getting, sources
-from bench.data.expected import PUBLISHED, Published, names_digest
 from bench.data.sources import Archive
 from tests import trees
-from tests.http_files import Files, serving
-
-# SBD holds images of all of VOC's lists, and its own two splits do not respect them, as in the published archives.
-OWN_TRAIN = {"2007_000001": (3,), "2007_000002": (15, 20)}
-OWN_VAL = {"2007_000003": (7,), "2007_000004": (1, 2)}
-SBD_TRAIN = {"2007_000001": (4,), "2007_000003": (8,), "2008_000005": (9, 10)}
-SBD_VAL = {"2007_000004": (2,), "2008_000006": (11,), "2008_000007": (5, 6)}
-TRAIN_AUG = ["2007_000001", "2007_000002", "2008_000005", "2008_000006", "2008_000007"]
-ADE = ({f"ADE_train_0000000{i}": (i, 150) for i in (1, 2, 3)}, {"ADE_val_00000001": (7,)})
-VOC, MERGED = "data/VOCdevkit/VOC2012", "SegmentationClassAug and train_aug.txt"
-VOC_TAR, SBD_TGZ, ADE_ZIP = "VOCtrainval_11-May-2012.tar", "benchmark.tgz", "ADEChallengeData2016.zip"
-
-
-@pytest.fixture
-def archives(tmp_path: Path) -> Path:
-    """A folder with the three archives, small."""
-    folder = tmp_path / "archives"
-    folder.mkdir()
-    others = {name: ids for name, ids in {**SBD_TRAIN, **SBD_VAL}.items() if name.startswith("2008")}
-    trees.voc_tar(folder / VOC_TAR, OWN_TRAIN, OWN_VAL, others)
-    trees.sbd_tgz(folder / SBD_TGZ, SBD_TRAIN, SBD_VAL)
-    trees.ade_zip(folder / ADE_ZIP, *ADE)
-    return folder
-
-
-@pytest.fixture
-def server(archives: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
-    """The same behind a server that stands for the official ones."""
-    with serving({path.name: path.read_bytes() for path in archives.iterdir()}) as files:
-        for function, file in (("voc_archive", VOC_TAR), ("sbd_archive", SBD_TGZ), ("ade_archive", ADE_ZIP)):
-            content = (archives / file).read_bytes()
-            made = Archive(file, (f"{files.url}/{file}",), "md5", hashlib.md5(content).hexdigest(), len(content), 10**6)
-            monkeypatch.setattr(sources, function, lambda made=made: made)
-        for name, splits in {"voc": (TRAIN_AUG, OWN_VAL), "ade": ADE}.items():
-            published = [Published(len(ids), names_digest(ids)) for ids in splits]
-            monkeypatch.setitem(PUBLISHED, name, dict(zip(("train", "val"), published, strict=True)))
-        monkeypatch.setattr(download, "PAUSE", 0.0)
-        monkeypatch.setattr(download, "BLOCK", 2000)
-        yield files
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def ids_of(path: Path) -> list[int]:
-    with Image.open(path) as mask:
-        assert mask.mode == "P"
-        return np.array(mask)[0].tolist()
-
-
-def assert_voc(folder: Path) -> None:
-    masks = folder / "SegmentationClassAug"
-    assert names(masks) == [f"{name}.png" for name in sorted({*TRAIN_AUG, *OWN_VAL})]
-    assert (folder / "ImageSets" / "Segmentation" / "train_aug.txt").read_text().split() == TRAIN_AUG
-    for name, ids in {**OWN_TRAIN, **OWN_VAL}.items():  # VOC's own, though SBD says something else
-        assert (masks / f"{name}.png").read_bytes() == trees.png(ids)
-    assert ids_of(masks / "2008_000005.png") == [0, 9, 10]
-    assert ids_of(masks / "2008_000006.png") == [0, 11]
+from tests.http_files import Files
+from tests.small_archives import ADE, ADE_ZIP, SBD_TGZ, VOC, VOC_TAR, assert_voc, names
 
 
 def test_voc_is_fetched_merged_and_found_by_the_next_commands(bench, server: Files, tmp_path: Path) -> None:
@@ -225,135 +165,6 @@ def test_sbd_alone_needs_no_room_for_voc(bench, server: Files, whole, tmp_path: 
     leave(monkeypatch, sbd.unpacked + sbd.size)
     assert bench("data", "get", "voc")[0] == 0
     assert_voc(whole[0])
-
-
-@pytest.fixture
-def whole(server: Files, archives: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """VOC without SBD and ADE20K, as they come out of their archives, and a server that has not been asked."""
-    for file in (VOC_TAR, ADE_ZIP):
-        shutil.unpack_archive(archives / file, tmp_path / "data")
-    return tmp_path / "data/VOCdevkit/VOC2012", tmp_path / "data/ADEChallengeData2016"
-
-
-@pytest.fixture
-def merged(whole: tuple[Path, Path]) -> Path:
-    """VOC with SegmentationClassAug and train_aug.txt."""
-    voc = whole[0]
-    (voc / "SegmentationClassAug").mkdir()
-    for name, ids in {**SBD_TRAIN, **SBD_VAL, **OWN_TRAIN, **OWN_VAL}.items():
-        (voc / "SegmentationClassAug" / f"{name}.png").write_bytes(trees.png(ids))
-    (voc / "ImageSets/Segmentation/train_aug.txt").write_text("\n".join(TRAIN_AUG))
-    return voc
-
-
-def listing(folder: Path) -> dict[Path, int]:
-    """What is in a folder, and when it was written."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and ".bench" not in path.name}
-
-
-def refused(bench, server: Files, tmp_path: Path, name: str, away: str) -> str:
-    """What `get` says about half a copy: one line, without a request, and nothing in the copy is touched."""
-    before = listing(tmp_path)
-    code, out, err = bench("data", "get", name)
-    assert code == 2 and not out and err.count("\n") == 1 and not server.asked
-    assert "is there but not whole (" in err and f"): move {away} away, then run this again" in err
-    assert listing(tmp_path) == before
-    return err
-
-
-@pytest.mark.parametrize(
-    ("name", "folder", "words"),
-    [
-        ("voc", "VOCdevkit/VOC2012", "train_aug.txt is missing"),
-        ("voc", "VOCdevkit/VOC2012/JPEGImages", "JPEGImages holds 0 files, fewer than 7"),
-        ("ade", "ADEChallengeData2016", "images/training is missing"),
-        ("ade", "ADEChallengeData2016/images/training", "annotations/training is missing"),
-    ],
-)
-def test_an_empty_folder_is_not_the_data(bench, server, tmp_path: Path, name: str, folder: str, words: str) -> None:
-    (tmp_path / "data" / folder).mkdir(parents=True)
-    top = VOC if name == "voc" else "data/ADEChallengeData2016"
-    assert words in refused(bench, server, tmp_path, name, top)
-    os.renames(tmp_path / top, tmp_path / "away")
-    assert bench("data", "get", name)[0] == 0 and "nothing to do" in bench("data", "get", name)[2]
-
-
-@pytest.mark.parametrize(
-    ("lost", "words"),
-    [
-        ("images/training/ADE_train_00000002.jpg", "its train has 2 images, not 3"),
-        ("images/validation/ADE_val_00000001.jpg", "images/validation holds no .jpg files"),
-        ("annotations/training/ADE_train_00000002.png", "1 of 3 train masks are not in"),
-        ("annotations/validation/ADE_val_00000001.png", "1 of 1 val masks are not in"),
-    ],
-)
-def test_half_of_ade_is_not_ade(bench, server: Files, whole, tmp_path: Path, lost: str, words: str) -> None:
-    (whole[1] / lost).unlink()
-    assert words in refused(bench, server, tmp_path, "ade", "data/ADEChallengeData2016")
-
-
-@pytest.mark.parametrize("lost", ["images", "annotations"])
-def test_the_folder_itself_without_one_of_its_two_is_half(bench, server: Files, whole, tmp_path, lost: str) -> None:
-    shutil.rmtree(whole[1] / lost)
-    code, _, err = bench("data", "get", "ade", f"data.root={whole[1]}")
-    assert code == 2 and f"{whole[1]} is there but not whole" in err and f"{lost}/training" in err and not server.asked
-
-
-@pytest.mark.parametrize(
-    ("lost", "words", "away"),
-    [
-        ("JPEGImages/2008_000006.jpg", "1 of 5 train images are not in", VOC),
-        ("JPEGImages/2007_000003.jpg", "1 of 2 val images are not in", VOC),
-        ("ImageSets/Segmentation/val.txt", "val.txt is missing", VOC),
-        ("SegmentationClassAug/2008_000006.png", "1 of 5 train masks are not in", MERGED),
-        ("SegmentationClassAug/2007_000003.png", "1 of 2 val masks are not in", MERGED),
-    ],
-)
-def test_half_of_voc_is_not_voc(
-    bench, server: Files, merged: Path, tmp_path: Path, lost: str, words: str, away: str
-) -> None:
-    (merged / lost).unlink()
-    assert words in refused(bench, server, tmp_path, "voc", away)
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_a_cut_is_not_the_whole_and_stays(bench, server: Files, merged: Path, tmp_path: Path, own: bool) -> None:
-    (merged / "ImageSets/Segmentation/train_aug.txt").write_text("2007_000001\n2008_000005\n")
-    if not own:
-        shutil.rmtree(merged / "SegmentationClass")
-    err = refused(bench, server, tmp_path, "voc", MERGED if own else VOC)
-    check = "bench data check voc --subset data.root=data"
-    assert "its train has 2 images, not 5" in err and f"if it is a cut on purpose, `{check}` checks it" in err
-    assert bench(*check.split()[1:])[0] == 0
-
-
-def test_what_check_says_mends_half_of_voc(bench, server: Files, merged: Path, tmp_path: Path) -> None:
-    (merged / "SegmentationClassAug/2008_000006.png").unlink()
-    (merged / "ImageSets/Segmentation/train_aug.txt").write_text("2007_000001\n2008_000005\n2008_000006\n")
-    code, out, _ = bench("data", "check", "voc")
-    mend = f"move {MERGED} away, then `bench data get voc data.root=data`"
-    assert code == 2 and f"train: 3 images, not 5 -> {mend}, or give --subset" in out
-    assert f"-> copy them there, or {mend}" in out
-    for name in ("SegmentationClassAug", "ImageSets/Segmentation/train_aug.txt"):
-        (merged / name).rename(tmp_path / Path(name).name)
-    assert bench("data", "get", "voc")[0] == 0
-    assert_voc(merged)
-
-
-@pytest.mark.parametrize("half", [False, True])
-def test_a_list_that_is_missing_beside_the_masks_is_added(
-    bench, server: Files, merged: Path, tmp_path: Path, half: bool
-) -> None:
-    """As after a kill between the two. The masks are not written again; half of them are none."""
-    (merged / "ImageSets/Segmentation/train_aug.txt").unlink()
-    if half:
-        (merged / "SegmentationClassAug/2008_000006.png").unlink()
-        assert "holds 6 files, fewer than 7" in refused(bench, server, tmp_path, "voc", "SegmentationClassAug")
-        return
-    written = listing(merged / "SegmentationClassAug")
-    assert bench("data", "get", "voc")[0] == 0 and server.asked == [None]
-    assert (merged / "ImageSets/Segmentation/train_aug.txt").read_text().split() == TRAIN_AUG
-    assert listing(merged / "SegmentationClassAug") == written
 
 
 def test_two_calls_do_not_meet(bench, server: Files, tmp_path: Path) -> None:
